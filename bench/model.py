@@ -84,9 +84,7 @@ class SampleGenerator:
 
     def randint(self, high: int, *shape: int) -> Tensor:
         """Uniform integers in [0, high), ``(n, *shape)`` int64."""
-        return self._draw(
-            lambda g: torch.randint(high, (self.BLOCK, *shape), generator=g, device=self.device)
-        )
+        return self._draw(lambda g: torch.randint(high, (self.BLOCK, *shape), generator=g, device=self.device))
 
     def categorical(self, logits: Tensor) -> Tensor:
         """One draw from each row's softmax, by the Gumbel-max trick. logits: ``(n, ..., K)`` -> ``(n, ...)`` int64."""

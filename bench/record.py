@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 SCHEMA_VERSION = 1
 
 Direction = Literal["higher", "lower", "none"]

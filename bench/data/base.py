@@ -69,9 +69,7 @@ class Dataset(abc.ABC):
         known = {field.name for field in dataclasses.fields(self.Options)}
         for key in options:
             if key not in known:
-                raise BenchError(
-                    f"data set {type(self).__name__} has no option '{key}'; {did_you_mean(key, known)}"
-                )
+                raise BenchError(f"data set {type(self).__name__} has no option '{key}'; {did_you_mean(key, known)}")
         try:
             self.options: Any = self.Options(**options)
         except (TypeError, ValueError) as error:
