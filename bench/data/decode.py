@@ -11,7 +11,6 @@ Modes are decided once, here:
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -85,13 +84,7 @@ def pack(images: list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
     return packed
 
 
-def odd_one(images: Sequence[np.ndarray]) -> int:
-    """Index of the first image whose height or width differs from the first one's."""
-    return next(i for i, image in enumerate(images) if image.shape[:2] != images[0].shape[:2])
-
-
 def _refuse_bombs(image: Image.Image) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise Image.DecompressionBombError(f"has {image.width} x {image.height} pixels, more than {limit}")
-

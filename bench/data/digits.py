@@ -23,12 +23,14 @@ class Digits(Dataset):
     """Handwritten digits, 8x8 grey, upsampled to 16x16 (1297 train, 500 test): the demo set."""
 
     licence = "CC BY 4.0 (UCI), packaged in scikit-learn (BSD-3-Clause)"
-    attribution = "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998"
+    attribution = (
+        "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998"
+    )
     paper = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998"
 
     @dataclass(frozen=True)
     class Options:
-        """resolution: 8 as scanned, or 16 or 32, upsampled from the 17 grey levels by Lanczos in floating point."""
+        """resolution: 8 as scanned, or 16 or 32, upsampled from the 17 grey levels by bicubic interpolation in floating point."""
 
         resolution: int = 16
 
@@ -55,9 +57,9 @@ class Digits(Dataset):
 
 
 def _enlarge(scan: np.ndarray, resolution: int) -> np.ndarray:
-    """8x8 counts from 0 to 16 -> uint8 ``(resolution, resolution)``; Lanczos overshoot is clipped."""
+    """8x8 counts from 0 to 16 -> uint8 ``(resolution, resolution)``; overshoot is clipped."""
     counts = scan.astype(np.float32)
     if resolution != 8:
-        picture = Image.fromarray(counts).resize((resolution, resolution), Image.Resampling.LANCZOS)
+        picture = Image.fromarray(counts).resize((resolution, resolution), Image.Resampling.BICUBIC)
         counts = np.asarray(picture)
     return np.rint(counts.clip(0, 16) * (255 / 16)).astype(np.uint8)
