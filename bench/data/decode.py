@@ -44,7 +44,9 @@ def to_array(image: Image.Image) -> np.ndarray:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.array(image.convert("L"))[..., None] if grey else np.array(image.convert("RGB"))
+    mode = "L" if grey else "RGB"
+    pixels = np.array(image if image.mode == mode else image.convert(mode))
+    return pixels[..., None] if grey else pixels
 
 
 def fit(image: np.ndarray, resolution: int) -> np.ndarray:

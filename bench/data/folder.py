@@ -80,7 +80,8 @@ class Folder(Dataset):
             raise BenchError(
                 f"{path} holds x_train {train.shape} and x_test {test.shape}, which are not of one image size"
             )
-        labels, classes = None, ()
+        labels: np.ndarray | None = None
+        classes: tuple[str, ...] = ()
         if self.options.labels == "stored":
             halves = [_stored_labels(path, headers, y, len(x)) for y, x in (("y_train", train), ("y_test", test))]
             labels, classes = np.concatenate(halves), _numbered_classes(np.concatenate(halves))

@@ -7,7 +7,6 @@ Data sets and the scoring of foreign samples read their images through this one 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 from collections import Counter
@@ -180,11 +179,16 @@ def _folder(path: Path) -> _Source:
 
 
 def _zip(archive: zipfile.ZipFile) -> _Source:
-    """The members of a zip, read in memory; directories, hidden files and macOS resource forks are left alone."""
+    """The members of a zip, read in memory; directories, hidden files and macOS resource forks are left alone.
+
+    A member whose name leads out of the archive counts as corrupt: nothing is ever written, but such a zip is not to be trusted.
+    """
     members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-    found = [n for n in members if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(n).parts)]
+    found = [n for n in members if not any(_is_hidden(part) for part in PurePosixPath(n).parts)]
 
     def read(name: str) -> bytes:
+        if name.startswith("/") or ".." in PurePosixPath(name).parts:
+            raise ValueError("its name leads out of the archive")
         _refuse_huge(members[name].file_size)  # zipfile reads no more than what a member declares
         return archive.read(members[name])
 
@@ -194,6 +198,10 @@ def _zip(archive: zipfile.ZipFile) -> _Source:
 def _source(found: list[str], read: Callable[[str], bytes]) -> _Source:
     names = sorted(name for name in found if PurePosixPath(name).suffix.lower() in SUFFIXES)
     return _Source(names, read, len(found) - len(names))
+
+
+def _is_hidden(part: str) -> bool:
+    return part == "__MACOSX" or (part.startswith(".") and part != "..")
 
 
 def _refuse_huge(size: int) -> None:
