@@ -20,7 +20,7 @@ from bench.errors import BenchError
 BOOTSTRAP_MINIMUM = 8
 """Fewer values than this are never bootstrapped."""
 
-_NOT_AN_INTERVAL = frozenset({"none", "min-max", "one seed"})
+_NOT_AN_INTERVAL = frozenset({"none", "min-max", "sampling"})
 
 
 class Estimate(NamedTuple):
@@ -29,7 +29,8 @@ class Estimate(NamedTuple):
     value: the point estimate. low, high: ends of the interval, both None where none can be given.
     n: number of values it rests on.
     method: ``t``, ``welch``, ``paired t``, ``wilson``, ``bootstrap``, ``order statistic`` ...; ``min-max`` (the range of two
-        values: *not* a 95 % interval), ``one seed`` (the sampling error of a single trial, blind to retraining) or ``none``.
+        values: *not* a 95 % interval), ``sampling`` (the finite-sample error of one
+        trial, blind to retraining) or ``none``.
     """
 
     value: float

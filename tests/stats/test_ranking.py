@@ -21,7 +21,7 @@ def test_beats_needs_disjoint_intervals_in_the_right_direction():
         beats(point(1), point(2), "none")
 
 
-@pytest.mark.parametrize("method", ["none", "min-max", "one seed"])
+@pytest.mark.parametrize("method", ["none", "min-max", "sampling"])
 def test_one_or_two_seeds_separate_nothing(method):
     weak = point(1, 0.01, method)
     assert not beats(weak, point(9), "lower")
