@@ -28,13 +28,11 @@ def format_estimate(estimate: Estimate | None, scale: int = 0) -> str:
         return format_number(value, digits=4)
     if estimate.method != "min-max" and abs(below - above) <= 0.1 * max(below, above):
         half, decimals = round_error((high - low) / 2)
-        decimals = _keep_value(value, decimals)
         return f"{_fixed(value, decimals)} ± {_fixed(half, decimals)}"
     smaller = min(abs(below), abs(above))
     _, decimals = round_error(
         smaller if smaller > 0.02 * max(abs(below), abs(above)) else max(abs(below), abs(above)) / 10
     )
-    decimals = _keep_value(value, decimals)
     return f"{_fixed(value, decimals)} [{_fixed(low, decimals)}, {_fixed(high, decimals)}]"
 
 
@@ -71,11 +69,6 @@ def column_scale(values: Iterable[float]) -> int:
     if min(sizes) >= 1e6:
         return 3 * math.floor(math.log10(min(sizes)) / 3)
     return 0
-
-
-def _keep_value(value: float, decimals: int) -> int:
-    """One more decimal where the value would otherwise be rounded to nothing by a wide interval."""
-    return decimals if value == 0 else max(decimals, min(decimals + 1, -math.floor(math.log10(abs(value)))))
 
 
 def _fixed(value: float, decimals: int) -> str:

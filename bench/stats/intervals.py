@@ -40,9 +40,11 @@ class Estimate(NamedTuple):
     method: str
 
     @property
-    def covers(self) -> bool:
-        """Whether [low, high] is a confidence interval that may separate this estimate from another."""
-        return self.low is not None and self.method not in _NOT_AN_INTERVAL
+    def bounds(self) -> tuple[float, float] | None:
+        """(low, high) where they are a confidence interval that may separate this estimate from another, else None."""
+        if self.low is None or self.high is None or self.method in _NOT_AN_INTERVAL:
+            return None
+        return self.low, self.high
 
     @property
     def half_width(self) -> float | None:

@@ -19,13 +19,13 @@ def beats(a: Estimate | None, b: Estimate | None, direction: str) -> bool:
     False where either is missing or has no confidence interval (one or two seeds): such a number beats nothing and is beaten
     by nothing.
     """
-    if a is None or b is None or not (a.covers and b.covers):
+    ours, theirs = a and a.bounds, b and b.bounds
+    if ours is None or theirs is None:
         return False
-    assert a.low is not None and a.high is not None and b.low is not None and b.high is not None
     if direction == "lower":
-        return a.high < b.low
+        return ours[1] < theirs[0]
     if direction == "higher":
-        return a.low > b.high
+        return ours[0] > theirs[1]
     raise BenchError(f"a direction is 'higher' or 'lower', got '{direction}'")
 
 
