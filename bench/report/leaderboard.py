@@ -22,6 +22,7 @@ from bench.report.cells import (
     only,
 )
 from bench.report.columns import HARDWARE_GROUPS, Column
+from bench.report.numbers import column_scale
 from bench.report.standing import Failure, Row, best_of, stand
 
 if TYPE_CHECKING:
@@ -62,11 +63,21 @@ class Leaderboard:
         """The column of a metric, by name or by ``name @mark``."""
         return find_column(metric, self.columns)
 
-    def key_columns(self, count: int) -> list[Column]:
-        """The ``count`` columns that matter most, in table order: rank_by and objectives first, then by importance."""
+    def scale(self, column: Column) -> int:
+        """The power of ten in whose units the column is shown: chosen for the trained models, not for what surrounds them."""
+        trained = [row for row in self.rows if row.section in ("ranked", "incomplete") and column in row.cells]
+        rows = trained or [row for row in self.rows if column in row.cells]
+        return column_scale(row.cells[column].value for row in rows)
+
+    def by_importance(self) -> list[Column]:
+        """The columns, most needed first: rank_by and the objectives, then by importance."""
         first = [c for c in (self.rank_by, *self.objectives) if c is not None]
         rest = sorted((c for c in self.columns if c not in first), key=lambda c: (c.importance, c.name))
-        kept = set(list(dict.fromkeys([*first, *rest]))[:count])
+        return list(dict.fromkeys([*first, *rest]))
+
+    def key_columns(self, count: int) -> list[Column]:
+        """The ``count`` columns that matter most, in table order."""
+        kept = self.by_importance()[:count]
         return [c for c in self.columns if c in kept]
 
     def frame(self) -> pd.DataFrame:

@@ -56,6 +56,14 @@ class Row:
         return str(self.rank[0]) if self.rank[0] == self.rank[1] else f"{self.rank[0]}–{self.rank[1]}"
 
     @property
+    def mean_rank_text(self) -> str:
+        """``2.5 (2–2.5)``: mean over the objectives and its range."""
+        if self.mean_rank is None:
+            return ""
+        mean, low, high = self.mean_rank
+        return f"{mean:.3g}" if low == high else f"{mean:.3g} ({low:.3g}–{high:.3g})"
+
+    @property
     def seeds_text(self) -> str:
         """``3/3``, or ``1/3: 1 diverged, 1 not run``."""
         counts: dict[str, int] = {}
