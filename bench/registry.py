@@ -166,7 +166,9 @@ def _imports(tree: ast.Module, parent: str) -> Iterator[str]:
                 above = parent.split(".")[: len(parent.split(".")) - node.level + 1]
                 base = ".".join([*above, base]) if base else ".".join(above)
             yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            path = module_path(base) if base else None
+            if path is not None and path.name == "__init__.py":  # asking find_spec below a plain module would import it
+                yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

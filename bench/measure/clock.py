@@ -106,7 +106,7 @@ def rate(
     A rate whose interval is wider than ``relative`` carries the note ``noisy``; with too few laps for an interval (n < 6)
     there is none and the note says so.
     """
-    if not laps:
+    if len(laps) == 0:
         raise ValueError(f"measurement '{name}' needs at least one lap")
     middle = median_interval(laps)
     value = items / max(middle.value, 1e-12)
