@@ -106,7 +106,9 @@ class Suite(_Strict):
     ema: float = Field(0.995, ge=0, lt=1, description="decay of the weight average; 0 switches it off")
     samples: int = Field(500, ge=2, description="size of the sample set that is scored")
     sample_batch: int = Field(128, gt=0, description="batch size of sampling")
-    extractor: Choice | None = Field(default_factory=lambda: Choice(name="effnetlite0"))
+    extractor: Choice | None = Field(
+        default_factory=lambda: Choice(name="effnetlite0"), description="features for the metrics; 'none' for no network"
+    )
     metrics: list[Choice] = Field(min_length=1)
     rank_by: str | None = Field(
         None, description="measurement that ranks the leaderboard; default: the kernel distance"
@@ -116,6 +118,8 @@ class Suite(_Strict):
     @field_validator("extractor", mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
+        if value == "none":
+            return None
         return {"name": value} if isinstance(value, str) else value
 
     @field_validator("metrics", mode="before")
