@@ -53,9 +53,11 @@ def means(repetitions: int = 2000, seed: int = 0) -> Iterator[Row]:
     }
     for shape, (values, truth) in shapes.items():
         for n in (30, 100, 1000):
-            yield simulate(
-                "mean per example", shape, n, truth, lambda f=values, k=n: mean_of(f(k), name="mean"), repetitions
-            )
+
+            def draw(values: Callable[[int], np.ndarray] = values, n: int = n) -> Measurement:
+                return mean_of(values(n), name="mean")
+
+            yield simulate("mean per example", shape, n, truth, draw, repetitions)
 
 
 def ratios(repetitions: int = 2000, seed: int = 0) -> Iterator[Row]:
