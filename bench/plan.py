@@ -62,13 +62,25 @@ class Trial(BaseModel):
     device: str
     extractor: Part | None
     metrics: tuple[Part, ...]
+    rank_by: str | None
     timeout: float
     search_path: str
 
     @property
     def id(self) -> str:
         """Sixteen hex digits over all that training and sampling depend on."""
-        excluded = {"suite", "dataset", "model", "family", "role", "extractor", "metrics", "timeout", "search_path"}
+        excluded = {
+            "suite",
+            "dataset",
+            "model",
+            "family",
+            "role",
+            "extractor",
+            "metrics",
+            "rank_by",
+            "timeout",
+            "search_path",
+        }
         content = self.model_dump(mode="json", exclude=excluded)
         return hashlib.sha256(provenance.canonical_json(content).encode()).hexdigest()[:16]
 
@@ -148,6 +160,7 @@ def plan(
                         device=device,
                         extractor=extractor,
                         metrics=metrics,
+                        rank_by=suite.rank_by,
                         timeout=suite.timeout,
                         search_path=str(search_path or ""),
                     )

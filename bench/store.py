@@ -125,7 +125,7 @@ def find_stores(path: Path) -> list[ResultStore]:
 
 COLUMNS = [
     "suite", "dataset", "model", "family", "role", "seed", "metric", "value", "low", "high", "unit", "n", "direction",
-    "interval", "note", "status", "reason", "trial", "protocol", "environment", "started",
+    "interval", "note", "status", "reason", "trial", "protocol", "environment", "budget", "started",
 ]  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def load_results(path: str | Path = "results") -> pd.DataFrame:
     """The current records under ``path`` as a tidy frame: one row a measurement (a failed trial: one row without metric).
 
     Columns: suite, dataset, model, family, role, seed, metric, value, low, high, unit, n, direction, interval, note, status,
-    reason, trial, protocol, environment, started. Rows with different ``protocol`` must not be averaged.
+    reason, trial, protocol, environment, budget, started. Rows with different ``protocol`` must not be averaged.
     """
     records = [record for store in find_stores(Path(path)) for record in store.current()]
     return to_frame(records)
@@ -148,6 +148,7 @@ def to_frame(records: list[Record]) -> pd.DataFrame:
         head = {
             "suite": record.suite, "dataset": record.dataset, "model": record.model, "family": record.family,
             "role": record.role, "seed": record.seed, "status": record.status, "reason": record.reason,
+            "budget": ", ".join(f"{amount:g} {unit}" for unit, amount in record.budget.items()),
             "trial": record.trial, "environment": record.environment, "started": record.started,
         }  # fmt: skip
         for measurement in record.measurements:

@@ -107,7 +107,8 @@ class Suite(_Strict):
     samples: int = Field(500, ge=2, description="size of the sample set that is scored")
     sample_batch: int = Field(128, gt=0, description="batch size of sampling")
     extractor: Choice | None = Field(
-        default_factory=lambda: Choice(name="effnetlite0"), description="features for the metrics; 'none' for no network"
+        default_factory=lambda: Choice(name="effnetlite0"),
+        description="features for the metrics; 'none' for no network",
     )
     metrics: list[Choice] = Field(min_length=1)
     rank_by: str | None = Field(

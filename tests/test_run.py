@@ -104,9 +104,7 @@ def environment():
 
 
 def bench(place, *words, code=0):
-    done = subprocess.run(
-        [*BENCH, *words], cwd=place, env=environment(), capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([*BENCH, *words], cwd=place, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stderr + done.stdout
     return done
 
@@ -201,7 +199,10 @@ def _workers_of(place):
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if "bench.execute.worker" in (folder / "cmdline").read_text() and (folder / "cwd").resolve() == place.resolve():
+            if (
+                "bench.execute.worker" in (folder / "cmdline").read_text()
+                and (folder / "cwd").resolve() == place.resolve()
+            ):
                 found.append(folder.name)
         except OSError:
             continue
@@ -277,7 +278,9 @@ def test_wrong_model_options_and_spaces_stop_before_training(place):
     config.write_text(CONFIG.replace("pause = 0.02", "puase = 0.02"))
     assert "no option 'puase'; did you mean 'pause'" in bench(place, "run", "tiny", code=2).stderr
     config.write_text(CONFIG.replace('datasets = ["digits8"]', 'datasets = ["ring8"]', 1))
-    assert "it generates ImageSpace, but data set 'ring8' holds 2-d vectors" in bench(place, "run", "tiny", code=2).stderr
+    assert (
+        "it generates ImageSpace, but data set 'ring8' holds 2-d vectors" in bench(place, "run", "tiny", code=2).stderr
+    )
     assert not (place / "results").exists()
 
 

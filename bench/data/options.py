@@ -32,4 +32,4 @@ def yes_or_no(key: str, value: Any) -> None:
 def path_given(key: str, value: Any) -> None:
     """``value`` must be a non-empty string."""
     if type(value) is not str or not value:
-        raise ValueError(f"needs {key} = \"...\", where its files are")
+        raise ValueError(f'needs {key} = "...", where its files are')

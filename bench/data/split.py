@@ -37,9 +37,7 @@ def hashed_split(keys: Sequence[bytes], test_share: float) -> tuple[np.ndarray, 
     return np.flatnonzero(~in_test), np.flatnonzero(in_test)
 
 
-def stratified_split(
-    keys: Sequence[bytes], labels: np.ndarray | None, test_size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(keys: Sequence[bytes], labels: np.ndarray | None, test_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices ``(train, test)``, ascending int64, with ``test_size`` test examples.
 
     Each class gives its share of them (largest remainders). Within a class the examples are taken in the order of their

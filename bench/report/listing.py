@@ -48,7 +48,9 @@ def _models(config_path: Path | None) -> Table:
         base = variant.class_ or variant.model or name
         options = ", ".join(f"{key} = {value!r}" for key, value in variant.config.items())
         about = registry.describe(registry.find("model", base))
-        table.add_row(name, about.get("family", ""), escape(f"{base} with {options or 'its defaults'}"), "benchmarks.toml")
+        table.add_row(
+            name, about.get("family", ""), escape(f"{base} with {options or 'its defaults'}"), "benchmarks.toml"
+        )
     return table
 
 
@@ -112,7 +114,9 @@ def show_one(what: str, config_path: Path | None, results: Path) -> None:
     record = find_record(what, results)
     if record is None:
         known = [*config.models, *registry.entries("model")]
-        raise BenchError(f"'{what}' is neither a model nor the id of a trial in '{results}'; {did_you_mean(what, known)}")
+        raise BenchError(
+            f"'{what}' is neither a model nor the id of a trial in '{results}'; {did_you_mean(what, known)}"
+        )
     from bench.report.card import record_card
 
     Console().print(record_card(record.model_dump(mode="json")))
@@ -126,7 +130,9 @@ def find_record(beginning: str, results: Path) -> Record | None:
         return None
     found = {r.trial: r for store in stores for r in store.records() if r.trial.startswith(beginning)}
     if len(found) > 1:
-        raise BenchError(f"{len(found)} trials begin with '{beginning}': {', '.join(sorted(found))}; give more of the id")
+        raise BenchError(
+            f"{len(found)} trials begin with '{beginning}': {', '.join(sorted(found))}; give more of the id"
+        )
     return next(iter(found.values()), None)
 
 
