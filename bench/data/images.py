@@ -7,7 +7,6 @@ Data sets and the scoring of foreign samples read their images through this one 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 from collections import Counter
