@@ -31,7 +31,7 @@ class FeatureBank:
 
     def __init__(
         self,
-        splits: dict[str, np.ndarray],
+        splits: dict[str, Any],
         part: Part | None,
         is_image: bool,
         device: str,
@@ -71,10 +71,27 @@ class FeatureBank:
         if self._on_phase:
             self._on_phase(f"features of {len(array)} {split} images")
 
-        def compute() -> dict[str, np.ndarray]:
-            return extract(array, self.extractor, device=self._device)
+        if isinstance(array, np.ndarray):
+            return self._of_one_size(array)
+        return self._of_mixed_sizes(array)
 
-        return self._cache.get_or_compute(array, self.extractor, compute) if self._cache else compute()
+    def _of_one_size(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        def compute() -> dict[str, np.ndarray]:
+            return extract(images, self.extractor, device=self._device)
+
+        return self._cache.get_or_compute(images, self.extractor, compute) if self._cache else compute()
+
+    def _of_mixed_sizes(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Images of each size in one pass; the extractor resizes every one to its own input size."""
+        whole = {layer: np.empty((len(images), width), np.float32) for layer, width in self.layers.items()}
+        sizes: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(images):
+            sizes.setdefault(image.shape, []).append(i)
+        for members in sizes.values():
+            found = self._of_one_size(np.stack([images[i] for i in members]))
+            for layer, features in found.items():
+                whole[layer][members] = features
+        return whole
 
 
 def missing(needs: frozenset[str], evidence: Evidence) -> set[str]:
