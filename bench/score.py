@@ -174,7 +174,13 @@ def _measure(
         test=real,  # type: ignore[arg-type]
     )
     evidence = Evidence(
-        data=data, samples=fake, features=bank, extractor=bank.name, layers=bank.layers, seed=seed, device=device  # type: ignore[arg-type]
+        data=data,
+        samples=fake,
+        features=bank,
+        extractor=bank.name,
+        layers=bank.layers,
+        seed=seed,
+        device=device,  # type: ignore[arg-type]
     )
     found: list[Measurement] = []
     for part in parts:

@@ -303,8 +303,8 @@ def _training_costs(result: TrainingResult, batch_size: int) -> list[Measurement
         costs.append(_exact("training_step_flops", result.flops_per_step, unit="FLOP"))
     for name, values in final_losses(result).items():
         mean = t_interval(values)
-        note = None if mean.covers else "too few blocks for an interval"
-        low, high = (mean.low, mean.high) if mean.covers else (None, None)
+        note = None if mean.bounds else "too few blocks for an interval"
+        low, high = mean.bounds or (None, None)
         costs.append(
             Measurement(
                 mean.value, name=f"final_loss_{name}", low=low, high=high, n=mean.n, interval=mean.method, note=note

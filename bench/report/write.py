@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
-GRID_SAMPLES = 64
-SHEET_SAMPLES = 24
-
 
 def write_report(store: ResultStore, console: Console) -> list[Leaderboard]:
     """Rewrite every report file of ``store`` from its records and print the leaderboards. Imports no torch."""
@@ -49,7 +46,7 @@ def write_pictures(store: ResultStore, records: list[Record], boards: list[Leade
 
 def _write_grids(store: ResultStore, records: list[Record]) -> int:
     """The first samples of each model's first seed, never picked."""
-    from bench.report.grid import contact_sheet, grid_png
+    from bench.report.grid import contact_sheet, sample_grid, to_png
 
     shown: dict[str, np.ndarray] = {}
     for record in sorted(records, key=lambda record: record.seed):
@@ -61,9 +58,8 @@ def _write_grids(store: ResultStore, records: list[Record]) -> int:
         return 0
     dataset = records[0].dataset
     for model, samples in shown.items():
-        write_atomically(store.folder / "grids" / f"{dataset}-{model}.png", grid_png(samples[:GRID_SAMPLES]))
-    sheet = contact_sheet({model: samples[:SHEET_SAMPLES] for model, samples in shown.items()})
-    write_atomically(store.folder / "grids" / f"{dataset}.png", sheet)
+        write_atomically(store.folder / "grids" / f"{dataset}-{model}.png", to_png(sample_grid(samples)))
+    write_atomically(store.folder / "grids" / f"{dataset}.png", to_png(contact_sheet(shown)))
     return len(shown) + 1
 
 
