@@ -119,10 +119,9 @@ def _tensorflow_positions(before: int, after: int) -> np.ndarray:
 
 
 def _centre_positions(before: int, after: int) -> np.ndarray:
-    """Output i reads at (i + 1/2) * before / after - 1/2 in float32, as torch computes it; edges are repeated."""
-    half = np.float32(0.5)
-    positions = (np.arange(after, dtype=np.float32) + half) * np.float32(before / after) - half
-    return np.clip(positions.astype(np.float64), 0, before - 1)
+    """Output i reads at (i + 1/2) * before / after - 1/2, the scale in float32 as in torch; edges are repeated."""
+    positions = (np.arange(after) + 0.5) * float(np.float32(before / after)) - 0.5
+    return np.clip(positions.astype(np.float32).astype(np.float64), 0, before - 1)
 
 
 def _antialiased_bicubic(before: int, after: int) -> np.ndarray:
