@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import stats
 
 from bench.metrics.intervals import area_under_roc, mean_of, ratio_of_means
+from bench.metrics.vendi import ORDERS, diversity_of_order, vendi_scores
 from bench.record import Measurement
 
 Row = dict[str, Any]
@@ -83,3 +85,27 @@ def areas_under_roc(repetitions: int = 2000, seed: int = 0) -> Iterator[Row]:
                 return area_under_roc(rng.normal(size=n), shift + rng.normal(size=n), name="auroc")
 
             yield simulate("anomaly_auroc", f"normal, shift {shift:g}", n, truth, draw, repetitions)
+
+
+def vendi(repetitions: int = 400, seed: int = 0) -> Iterator[Row]:
+    """Vendi scores of features with a power-law spectrum; the truth is the score of a million samples' second moment."""
+    rng = np.random.default_rng(seed)
+    for d, n, mean, tail in ((8, 100, 0, "exponential"), (32, 300, 2, "Student t, 3"), (112, 500, 5, "exponential")):
+        scale = np.arange(1, d + 1) ** -0.6
+        shift = np.eye(d)[0] * mean
+
+        def features(n: int, d: int = d, scale: np.ndarray = scale, shift: np.ndarray = shift, tail: str = tail):  # type: ignore[no-untyped-def]
+            noise = rng.exponential(size=(n, d)) - 1 if tail == "exponential" else rng.standard_t(3, (n, d))
+            return noise * scale + shift
+
+        moment = np.zeros((d, d))
+        for _ in range(40):
+            x = features(25000)
+            x /= np.linalg.norm(x, axis=1, keepdims=True)
+            moment += x.T @ x / 1e6
+        spectrum = torch.linalg.eigvalsh(torch.from_numpy(moment))
+        scores = [vendi_scores(features(n)) for _ in range(repetitions)]
+        for q in ORDERS:
+            drawn = iter([score[q] for score in scores])
+            truth = diversity_of_order(spectrum, q)
+            yield simulate(f"vendi, q = {q:g}", f"{tail}, d = {d}", n, truth, drawn.__next__, repetitions)

@@ -5,6 +5,8 @@ Each was chosen by simulated coverage (``bench.metrics.coverage_more``), skewed 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
@@ -116,3 +118,30 @@ def area_under_roc(negatives: ArrayLike, positives: ArrayLike, *, name: str) -> 
     logit = np.log(auc / (1 - auc))
     low, high = (float(1 / (1 + np.exp(-end))) for end in (logit - half, logit + half))
     return Measurement(auc, name=name, low=low, high=high, n=m + n, direction="higher", interval="delong, logit")
+
+
+class Jackknife(NamedTuple):
+    """A statistic freed of its bias of order 1/n: ``corrected``, its standard error ``se`` and the ``bias`` removed."""
+
+    corrected: float
+    se: float
+    bias: float
+    blocks: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % t interval around the corrected statistic, blocks - 1 degrees of freedom."""
+        half = float(stats.t.ppf(0.975, self.blocks - 1)) * self.se
+        return self.corrected - half, self.corrected + half
+
+
+def block_jackknife(whole: float, left_out: ArrayLike) -> Jackknife:
+    """Bias and standard error of a statistic from its values with one of K equal blocks of examples left out each time.
+
+    whole: the statistic of all examples; left_out ``(K,)``. "Bias and Confidence in Not-quite Large Samples", Tukey 1958.
+    """
+    without = np.asarray(left_out, dtype=np.float64)
+    blocks = len(without)
+    pseudo_values = blocks * whole - (blocks - 1) * without
+    corrected = float(pseudo_values.mean())
+    return Jackknife(corrected, float(pseudo_values.std(ddof=1) / np.sqrt(blocks)), whole - corrected, blocks)
