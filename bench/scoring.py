@@ -76,10 +76,9 @@ class FeatureBank:
         return self._of_mixed_sizes(array)
 
     def _of_one_size(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        def compute() -> dict[str, np.ndarray]:
+        if self._cache is None:
             return extract(images, self.extractor, device=self._device)
-
-        return self._cache.get_or_compute(images, self.extractor, compute) if self._cache else compute()
+        return self._cache.features(images, self.extractor, device=self._device)
 
     def _of_mixed_sizes(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
         """Images of each size in one pass; the extractor resizes every one to its own input size."""
