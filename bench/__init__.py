@@ -22,6 +22,7 @@ _WHERE = {
     "VectorSpace": "bench.space",
     "load_results": "bench.store",
     "run": "bench.api",
+    "score": "bench.score",
 }
 __all__ = [*_WHERE]
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from bench.model import SampleGenerator as SampleGenerator
     from bench.record import Measurement as Measurement
     from bench.record import Record as Record
+    from bench.score import score as score
     from bench.space import ImageSpace as ImageSpace
     from bench.space import TokenSpace as TokenSpace
     from bench.space import VectorSpace as VectorSpace

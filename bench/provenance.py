@@ -106,9 +106,10 @@ def environment(device: str) -> tuple[str, dict[str, Any]]:
     """(short hash, details) of hardware, threads and versions: two speeds compare only where the hash agrees."""
     import torch
 
-    found = {"hardware": hardware(device), "threads": torch.get_num_threads(), "versions": versions()}
+    machine = hardware(device)
+    found = {"hardware": machine, "threads": torch.get_num_threads(), "versions": versions()}
     speed = {
-        **found["hardware"],
+        **machine,
         "threads": found["threads"],
         "torch": torch.__version__.partition("+")[0],
         "python": ".".join(platform.python_version_tuple()[:2]),
