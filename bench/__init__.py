@@ -22,19 +22,19 @@ _WHERE = {
     "VectorSpace": "bench.space",
     "load_results": "bench.store",
     "run": "bench.api",
-    "score": "bench.score",
+    "score": "bench.foreign",
 }
 __all__ = [*_WHERE]
 
 if TYPE_CHECKING:
     from bench.api import run as run
     from bench.errors import BenchError as BenchError
+    from bench.foreign import score as score
     from bench.model import Batch as Batch
     from bench.model import GenerativeModel as GenerativeModel
     from bench.model import SampleGenerator as SampleGenerator
     from bench.record import Measurement as Measurement
     from bench.record import Record as Record
-    from bench.score import score as score
     from bench.space import ImageSpace as ImageSpace
     from bench.space import TokenSpace as TokenSpace
     from bench.space import VectorSpace as VectorSpace

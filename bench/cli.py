@@ -146,8 +146,8 @@ def score(
     from rich.console import Console
 
     from bench.api import resolve_device
+    from bench.foreign import DEFAULT_METRICS, score_images
     from bench.report.scores import scores_json, scores_renderable
-    from bench.score import DEFAULT_METRICS, score_images
     from bench.store import write_atomically
 
     with Console(stderr=True).status("reading images") as progress:

@@ -15,7 +15,7 @@ from bench.record import Measurement
 from bench.report.numbers import format_number
 
 if TYPE_CHECKING:
-    from bench.score import Scores
+    from bench.foreign import Scores
 
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
