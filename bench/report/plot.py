@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from bench.report.labels import place_labels
 from bench.report.leaderboard import Leaderboard
 from bench.report.standing import Row
 from bench.stats.intervals import Estimate
+from bench.store import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,13 +30,14 @@ GREY = "#6e6e6e"
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One row in the plot. x, y: speed and quality."""
+    """One row in the plot. x, y: speed and quality. timed: False for a baseline without speed, shown beside the axis."""
 
     row: Row
     x: Estimate
     y: Estimate
     colour: str
     marker: str
+    timed: bool = True
 
 
 def quality_speed_figure(board: Leaderboard, quality: str | None = None, speed: str | None = None) -> Figure:
@@ -71,6 +74,17 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def write_plot(board: Leaderboard, path: Path) -> int:
+    """Write ``path.png`` and ``path.svg``. Returns how many files that were: 0 where there is nothing to plot."""
+    try:
+        figure = quality_speed_figure(board)
+    except BenchError:
+        return 0
+    for kind in ("png", "svg"):
+        write_atomically(path.with_name(f"{path.name}.{kind}"), figure_bytes(figure, kind))
+    return 2
+
+
 def _blank_figure() -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -94,21 +108,33 @@ def _axes_columns(board: Leaderboard, quality: str | None, speed: str | None) ->
 
 
 def _points(board: Leaderboard, x_column: Column, y_column: Column) -> list[Point]:
+    """Rows with both numbers, then baselines without a speed (copying has none worth timing), to the right of all others."""
     families = list(dict.fromkeys(row.family for row in board.rows if row.section in ("ranked", "incomplete")))
     points = []
     for row in board.rows:
-        if row.section == "floor" or x_column not in row.cells or y_column not in row.cells:
+        x, y = row.cells.get(x_column), row.cells.get(y_column)
+        if row.section == "floor" or x is None or y is None or x.value <= 0:
             continue
-        if row.cells[x_column].value <= 0:
-            continue
-        trained = row.section != "baseline"
-        number = families.index(row.family) if trained else 0
-        colour = COLOURS[number % len(COLOURS)] if trained else GREY
-        marker = (
-            MARKERS[(number + number // len(COLOURS)) % len(MARKERS)] if trained else "o"
-        )  # 49 pairs before one repeats
-        points.append(Point(row, row.cells[x_column], row.cells[y_column], colour, marker))
+        number = families.index(row.family) if row.section != "baseline" else 0
+        colour = COLOURS[number % len(COLOURS)] if row.section != "baseline" else GREY
+        marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]  # 49 pairs before one repeats
+        points.append(Point(row, x, y, colour, marker if row.section != "baseline" else "o"))
+    if not points:
+        return []
+    aside = Estimate(_strip(points)[1], None, None, 0, "none")
+    for row in board.section("baseline"):
+        if x_column not in row.cells and y_column in row.cells:
+            points.append(Point(row, aside, row.cells[y_column], GREY, "o", timed=False))
     return points
+
+
+def _strip(points: Sequence[Point]) -> tuple[float, float, float]:
+    """(left edge, place of the marks, right edge) of the strip for what is not timed: the right sixth of the axes."""
+    speeds = np.log([p.x.value for p in points if p.timed])
+    left, edge = speeds.min() - 0.8, speeds.max() + 1.2
+    width = (edge - left) / 5
+    edge, place, right = np.exp([edge, edge + 0.8 * width, edge + width])
+    return float(edge), float(place), float(right)
 
 
 def _scales(axes: Axes, points: Sequence[Point], board: Leaderboard, y_column: Column) -> None:
@@ -116,8 +142,9 @@ def _scales(axes: Axes, points: Sequence[Point], board: Leaderboard, y_column: C
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")
-    xs = np.array([p.x.value for p in points])
-    axes.set_xlim(xs.min() / 2.2, xs.max() * 2.2)
+    edge, _, right = _strip(points)
+    beside = any(not p.timed for p in points)
+    axes.set_xlim(min(p.x.value for p in points) / 2.2, right if beside else edge)
     floors = [row.cells[y_column].value for row in board.section("floor") if y_column in row.cells]
     ys = np.array([p.y.value for p in points] + floors)
     if ys.max() <= 1.05 and ys.min() >= 0 and y_column.direction == "higher":
@@ -149,7 +176,7 @@ def _floor(axes: Axes, board: Leaderboard, y_column: Column, points: Sequence[Po
         if cell is None:
             continue
         if cell.low is not None and cell.high is not None and cell.high > cell.low:
-            axes.axhspan(cell.low, cell.high, color="#009E73", alpha=0.13, linewidth=0, zorder=0)
+            axes.axhspan(cell.low, cell.high, color="#009E73", alpha=0.13, linewidth=0, zorder=0.7)
         axes.axhline(cell.value, color="#009E73", linewidth=1.2, linestyle=(0, (5, 2)), zorder=1)
         at = axes.transAxes.inverted().transform(axes.transData.transform([(p.x.value, p.y.value) for p in points]))
         near = at[
@@ -161,6 +188,20 @@ def _floor(axes: Axes, board: Leaderboard, y_column: Column, points: Sequence[Po
             xytext=(-4 if right else 5, 3), textcoords="offset points", ha="right" if right else "left", va="bottom", fontsize=9,
             color="#00664b", zorder=5, gid="floor",
         )  # fmt: skip
+
+
+def _draw_strip(axes: Axes, edge: float, place: float, right: float) -> None:
+    """A strip for what is not timed: no ticks, no grid."""
+    from matplotlib.ticker import FixedLocator
+
+    axes.axvspan(edge, right, color="#f3f3f3", linewidth=0, zorder=0.6)
+    axes.xaxis.set_major_locator(FixedLocator([t for t in axes.xaxis.get_majorticklocs() if t < edge]))
+    axes.xaxis.set_minor_locator(FixedLocator([t for t in axes.xaxis.get_minorticklocs() if t < edge]))
+    axes.set_xlim(axes.get_xlim()[0], right)
+    axes.annotate(
+        "not timed", (np.sqrt(edge * right), 0), xycoords=("data", "axes fraction"), xytext=(0, -7), textcoords="offset points",
+        ha="center", va="top", fontsize=9, color=GREY, gid="aside", annotation_clip=False,
+    )  # fmt: skip
 
 
 def _front(axes: Axes, front: Sequence[Point], x_column: Column, y_column: Column) -> None:
@@ -220,6 +261,8 @@ def _frame(axes: Axes, board: Leaderboard, x_column: Column, y_column: Column, p
     axes.set_xlabel(
         f"{x_column.name.replace('_', ' ')}, {x_column.unit}  ({x_column.arrow} higher is better)", fontsize=10
     )
+    if not all(p.timed for p in points):
+        _draw_strip(axes, *_strip(points))
     axes.grid(True, which="major", color="#ebebeb", linewidth=0.8, zorder=0)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=9, which="both", color="#b0b0b0")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from bench.errors import BenchError
 from bench.report.leaderboard import leaderboard
-from bench.report.plot import figure_bytes, quality_speed_figure
+from bench.report.plot import figure_bytes, quality_speed_figure, write_plot
 
 from .results import COVERAGE, FD, KID, MEMORY, SPEED, example, failure, frame, rows
 
@@ -129,3 +129,26 @@ def test_nothing_to_plot_is_one_sentence():
         quality_speed_figure(leaderboard(frame(rows("a", {KID: [1, 2, 3]}), rows("b", {SPEED: [1, 2, 3]}))))
     with pytest.raises(BenchError, match="did you mean 'fd_effnetlite0'"):
         quality_speed_figure(leaderboard(example()), quality=FD + "_")
+
+
+def test_baselines_without_a_speed_stand_in_their_own_strip():
+    table = example()
+    board = leaderboard(table[~((table.role == "baseline") & (table.metric == SPEED))])
+    figure = quality_speed_figure(board)
+    axes = figure.axes[0]
+    marks = {line.get_gid(): [] for line in axes.lines}
+    for line in axes.lines:
+        marks[line.get_gid()].append((float(line.get_xdata()[0]), float(line.get_ydata()[0])))
+    fastest = max(x for x, _ in marks["filled"])
+    aside = [(x, y) for x, y in marks["hollow"] if x > 2 * fastest]
+    assert sorted(y for _, y in aside) == [board.row(m).cells[board.column(KID)].value for m in ("copy-train", "noise")]
+    assert all(tick < min(x for x, _ in aside) for tick in axes.get_xticks())
+    assert [text.get_text() for text in texts(figure, "aside")] == ["not timed"]
+    assert not [text for text in figure.texts if "without both" in text.get_text()]
+
+
+def test_write_plot_writes_both_files_or_none(tmp_path):
+    assert write_plot(leaderboard(example()), tmp_path / "results" / "plot.v1") == 2
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["plot.v1.png", "plot.v1.svg"]
+    assert write_plot(leaderboard(frame(failure("a", 0))), tmp_path / "none") == 0
+    assert not (tmp_path / "none.png").exists()
