@@ -57,7 +57,7 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
     One value gives no interval. Two give their range, labelled ``min-max``: a t interval with one degree of freedom is
     12.7 standard errors wide and tells nobody anything. Raises BenchError for no values or values that are not finite.
     """
-    x = _finite(values, "values")
+    x = finite_values(values, "values")
     mean = float(x.mean())
     if x.size == 1:
         return Estimate(mean, None, None, 1, "none")
@@ -98,7 +98,7 @@ def bootstrap_interval(
 
     statistic: ``statistic(x, axis=-1)``, vectorised over leading dimensions as numpy reductions are.
     """
-    x = _finite(values, "values")
+    x = finite_values(values, "values")
     value = float(statistic(x, axis=-1))
     if x.size < BOOTSTRAP_MINIMUM:
         return Estimate(value, None, None, int(x.size), "none")
@@ -118,7 +118,7 @@ def median_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
     """Median between two order statistics: exact for any continuous distribution, from the binomial (David & Nagaraja,
     "Order Statistics", 2003, section 7.1). Covers *at least* ``level``; needs 6 values for 95 %, gives none below.
     """
-    x = np.sort(_finite(values, "values"))
+    x = np.sort(finite_values(values, "values"))
     n, median = int(x.size), float(np.median(x))
     # x[k] and x[n - 1 - k] miss the median with probability 2 P(Binomial(n, 1/2) <= k): take the largest k that is allowed.
     allowed = special.bdtr(np.arange(n), n, 0.5) <= (1 - level) / 2
@@ -133,7 +133,7 @@ def paired_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95) 
 
     As with :func:`t_interval`, one pair gives no interval and two give the range of the two differences.
     """
-    a, b = _finite(first, "first"), _finite(second, "second")
+    a, b = finite_values(first, "first"), finite_values(second, "second")
     if a.size != b.size:
         raise BenchError(
             f"pairing needs as many values on both sides, got {a.size} and {b.size}; use the Welch difference"
@@ -147,7 +147,7 @@ def welch_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95) -
 
     Needs two values on each side for an interval. ``n`` is the number of values on both sides together.
     """
-    a, b = _finite(first, "first"), _finite(second, "second")
+    a, b = finite_values(first, "first"), finite_values(second, "second")
     difference, n = float(b.mean() - a.mean()), int(a.size + b.size)
     if min(a.size, b.size) < 2:
         return Estimate(difference, None, None, n, "none")
@@ -171,7 +171,8 @@ def _t_quantile(freedom: float, level: float) -> float:
     return float(special.stdtrit(freedom, 0.5 + level / 2))
 
 
-def _finite(values: ArrayLike | Sequence[float], name: str) -> np.ndarray:
+def finite_values(values: ArrayLike | Sequence[float], name: str) -> np.ndarray:
+    """``values`` as a float64 vector; BenchError, naming them, where there is none or one is not finite."""
     x = np.asarray(values, dtype=np.float64).ravel()
     if x.size == 0:
         raise BenchError(f"'{name}' holds no value; an interval needs at least one")
