@@ -6,6 +6,7 @@ Pure functions, no I/O. ``margin`` shifts the null hypothesis: with ``alternativ
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Literal, NamedTuple
 
@@ -84,14 +85,19 @@ def hodges_lehmann(differences: ArrayLike) -> float:
 def subset_means(d: np.ndarray, seed: int = 0) -> tuple[np.ndarray, int]:
     """(means of the non-empty subsets of ``d``, number of equally likely places among them): all of them, or random ones."""
     if d.size <= EXACT_LIMIT:
-        sums, sizes = np.zeros(1), np.zeros(1)
-        for value in d:
-            sums, sizes = np.concatenate([sums, sums + value]), np.concatenate([sizes, sizes + 1])
-        return sums[1:] / sizes[1:], 2**d.size
+        members, sizes = _subsets(d.size)
+        return members @ d / sizes, 2**d.size
     rng = np.random.default_rng(seed)
     members = rng.random((RANDOM_SUBSETS, d.size)) < 0.5
     members = members[members.any(axis=1)]
     return members @ d / members.sum(axis=1), len(members) + 1
+
+
+@functools.lru_cache(maxsize=4)
+def _subsets(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Membership ``(2**n - 1, n)`` and sizes of all non-empty subsets."""
+    members = (np.arange(1, 2**n)[:, None] >> np.arange(n) & 1).astype(float)
+    return members, members.sum(axis=1)
 
 
 def paired_t_test(
