@@ -20,91 +20,64 @@ SPARE = 8  # neighbours beyond the wanted ones that may change places in float64
 ROUNDING = {torch.float32: 3e-6, torch.float64: 1e-13}  # of a squared distance, relative to |x|^2 + |y|^2
 
 
-class Balls(NamedTuple):
-    """Squared distance to the k-th and to the (k+1)-th nearest other point ``(n,)`` float64; the k nearest ``(n, k)``."""
-
-    radius: np.ndarray
-    next_radius: np.ndarray
-    neighbours: np.ndarray
-
-
 class Pairs(NamedTuple):
-    """Pairs of a real row and a fake row, and whether the fake lies in the real's ball, in that ball grown to the next
-    neighbour, and the real in the fake's ball and in that grown."""
+    """Pairs of a real row and a fake row: does the fake lie in the real's ball, and the real in the fake's."""
 
     real: np.ndarray
     fake: np.ndarray
     in_real: np.ndarray
-    in_grown_real: np.ndarray
     in_fake: np.ndarray
-    in_grown_fake: np.ndarray
 
 
-def balls(points: np.ndarray, k: int) -> Balls:
-    """Radii of all points of ``(n, d)``, n >= k + 2."""
-    n = len(points)
-    nearest = np.empty((n, k + 1), np.int64)
-    squared = np.empty((n, k + 1))
-    unsure = _nearest(points, np.arange(n), k + 1, torch.float32, nearest, squared)
+def squared_radii(points: np.ndarray, k: int) -> np.ndarray:
+    """float64 ``(n,)``: squared distance of each point of ``(n, d)``, n > k, to its k-th nearest other point."""
+    radii = np.empty(len(points))
+    unsure = _fill_radii(radii, points, np.arange(len(points)), k, torch.float32)
     if len(unsure):  # closer to each other than float32 can tell
-        _nearest(points, unsure, k + 1, torch.float64, nearest, squared)
-    return Balls(squared[:, k - 1].copy(), squared[:, k].copy(), nearest[:, :k].copy())
+        _fill_radii(radii, points, unsure, k, torch.float64)
+    return radii
 
 
-def _nearest(
-    points: np.ndarray, rows: np.ndarray, count: int, dtype: torch.dtype, nearest: np.ndarray, squared: np.ndarray
-) -> np.ndarray:
-    """Fill the ``count`` nearest other points of ``rows``; returns the rows of which ``dtype`` cannot be sure."""
+def _fill_radii(radii: np.ndarray, points: np.ndarray, rows: np.ndarray, k: int, dtype: torch.dtype) -> np.ndarray:
+    """Set ``radii[rows]``; returns the rows of which ``dtype`` cannot be sure."""
     columns = _Operand(points, points.mean(0, dtype=np.float64), dtype)
-    wanted = min(count + SPARE, len(points) - 1)
+    wanted = min(k + SPARE, len(points) - 1)
     unsure = []
     for chosen in _chunks(rows, len(points), dtype):
-        block = columns.bounds(points[chosen])
-        block.values[torch.arange(len(chosen)), torch.from_numpy(chosen)] = torch.inf
-        found = block.values.topk(wanted, dim=1, largest=False, sorted=False)
-        candidates = found.indices.numpy()
-        exact = squared_distances(points, np.repeat(chosen, wanted), points, candidates.ravel()).reshape(-1, wanted)
-        order = np.argsort(exact, axis=1, kind="stable")[:, :count]
-        squared[chosen] = np.take_along_axis(exact, order, 1)
-        nearest[chosen] = np.take_along_axis(candidates, order, 1)
+        bounds, _ = columns.bounds(points[chosen])
+        bounds[torch.arange(len(chosen)), torch.from_numpy(chosen)] = torch.inf
+        found = bounds.topk(wanted, dim=1, largest=False, sorted=False)
+        exact = squared_distances(points, np.repeat(chosen, wanted), points, found.indices.numpy().ravel())
+        radii[chosen] = np.partition(exact.reshape(-1, wanted), k - 1, axis=1)[:, k - 1]
         if wanted < len(points) - 1:  # no point outside the candidates is nearer than their largest lower bound
-            farthest = squared[chosen, count - 1]
-            unsure.append(chosen[(found.values.amax(1).double().numpy() < farthest) & (farthest > 0)])
+            bound = found.values.amax(1).double().numpy()
+            unsure.append(chosen[(bound < radii[chosen]) & (radii[chosen] > 0)])
     return np.concatenate(unsure) if unsure else np.empty(0, np.int64)
 
 
 def close_pairs(
-    real: np.ndarray, fake: np.ndarray, around_real: Balls, around_fake: Balls, closed: bool
+    real: np.ndarray, fake: np.ndarray, real_radii: np.ndarray, fake_radii: np.ndarray, closed: bool
 ) -> Iterator[Pairs]:
-    """All pairs of which one lies in the other's grown ball, a block of real rows after the other (all of a row together).
+    """All pairs of which one lies in the other's ball of these squared radii, a block of real rows after the other.
 
     closed: a ball holds its boundary.
     """
-    dtype = torch.float32
-    columns = _Operand(fake, fake.mean(0, dtype=np.float64), dtype)
-    grown_fake = torch.from_numpy(_up(around_fake.next_radius))
-    for chosen in _chunks(np.arange(len(real)), len(fake), dtype):
-        block = columns.bounds(real[chosen])
-        grown_real = torch.from_numpy(_up(around_real.next_radius[chosen]))
-        mask = block.values <= grown_real[:, None]
-        mask |= block.values <= grown_fake
+    inside = np.less_equal if closed else np.less
+    columns = _Operand(fake, fake.mean(0, dtype=np.float64), torch.float32)
+    below_fake = torch.from_numpy(_up(fake_radii))
+    for chosen in _chunks(np.arange(len(real)), len(fake), torch.float32):
+        bounds, row_slack = columns.bounds(real[chosen])
+        mask = bounds <= torch.from_numpy(_up(real_radii[chosen]))[:, None]
+        mask |= bounds <= below_fake
         rows, fakes = (index.numpy() for index in mask.nonzero(as_tuple=True))
-        slack = block.slack[rows] + columns.slack[fakes]
-        approximate = block.values.numpy()[rows, fakes].astype(np.float64) + slack
+        slack = row_slack[rows] + columns.slack[fakes]
+        squared = bounds.numpy()[rows, fakes] + slack
         reals = chosen[rows]
-        thresholds = (
-            around_real.radius[reals],
-            around_real.next_radius[reals],
-            around_fake.radius[fakes],
-            around_fake.next_radius[fakes],
-        )
-        unsure = np.zeros(len(reals), bool)
-        for threshold in thresholds:
-            unsure |= np.abs(approximate - threshold) <= slack
+        real_radius, fake_radius = real_radii[reals], fake_radii[fakes]
+        unsure = (np.abs(squared - real_radius) <= slack) | (np.abs(squared - fake_radius) <= slack)
         unsure &= slack > 0
-        approximate[unsure] = squared_distances(real, reals[unsure], fake, fakes[unsure])
-        compare = np.less_equal if closed else np.less
-        yield Pairs(reals, fakes, *(compare(approximate, threshold) for threshold in thresholds))
+        squared[unsure] = squared_distances(real, reals[unsure], fake, fakes[unsure])
+        yield Pairs(reals, fakes, inside(squared, real_radius), inside(squared, fake_radius))
 
 
 def squared_distances(x: np.ndarray, rows: np.ndarray, y: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -115,11 +88,6 @@ def squared_distances(x: np.ndarray, rows: np.ndarray, y: np.ndarray, columns: n
         difference = x[rows[part]].astype(np.float64) - y[columns[part]]
         squared[part] = np.einsum("ij,ij->i", difference, difference)
     return squared
-
-
-class _Block(NamedTuple):
-    values: Tensor
-    slack: np.ndarray
 
 
 class _Operand:
@@ -138,14 +106,14 @@ class _Operand:
             self.matrix[part, d] = 1
             self.matrix[part, d + 1] = torch.from_numpy((1 - self.rounding) * squares).to(dtype)
 
-    def bounds(self, points: np.ndarray) -> _Block:
+    def bounds(self, points: np.ndarray) -> tuple[Tensor, np.ndarray]:
         """Lower bounds ``(B, n)`` of the squared distances, and the slack of these points."""
         centred, squares = self._centred(points)
         rows = torch.empty(len(points), self.matrix.shape[1], dtype=self.dtype)
         rows[:, :-2] = centred.mul_(-2)
         rows[:, -2] = torch.from_numpy((1 - self.rounding) * squares).to(self.dtype)
         rows[:, -1] = 1
-        return _Block(rows @ self.matrix.T, self.rounding * squares)
+        return rows @ self.matrix.T, self.rounding * squares
 
     def _centred(self, points: np.ndarray) -> tuple[Tensor, np.ndarray]:
         centred = points - self.centre
