@@ -14,8 +14,14 @@ from torch import Tensor
 from bench.errors import BenchError
 
 
-def find_weights(network: str, given: str | os.PathLike[str] | None, names: Iterable[str], url: str = "") -> Path:
-    """The file ``given``, else the first of ``names`` in torch hub's cache.
+def find_weights(
+    network: str,
+    given: str | os.PathLike[str] | None,
+    names: Iterable[str],
+    url: str = "",
+    folders: Iterable[Path] = (),
+) -> Path:
+    """The file ``given``, else the first of ``names`` in torch hub's cache or in ``folders``.
 
     Nothing is downloaded and nothing is substituted: a missing file raises BenchError, which says where to put it.
     """
@@ -29,13 +35,13 @@ def find_weights(network: str, given: str | os.PathLike[str] | None, names: Iter
                 f"the weights of {network} are not at {path}; give the path of the file {' or '.join(names)}"
             )
         return path
-    folder = hub_folder()
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
+    for folder in (hub_folder(), *folders):
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
     source = f" from {url}" if url else ""
     raise BenchError(
-        f"{network} needs its weights: put {' or '.join(names)}{source} into {folder}, or name the file with the option weights"
+        f"{network} needs its weights: put {' or '.join(names)}{source} into {hub_folder()}, or name the file with the option weights"
     )
 
 
