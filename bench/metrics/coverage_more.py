@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from bench.metrics.bins import divergence, jensen_shannon, kullback_leibler
 from bench.metrics.intervals import area_under_roc, difference_of_proportions, mean_of, proportion_of, ratio_of_means
 from bench.metrics.memorisation import data_copying, nearest_train_ratio
 from bench.metrics.vendi import ORDERS, diversity_of_order, vendi_scores
@@ -154,3 +155,24 @@ def distances_to_train(repetitions: int = 300, seed: int = 0) -> Iterator[Row]:
             statistics = [data_copying(train, held_out(n), draw_fake(n)) for _ in range(repetitions)]
             mean = float(np.mean([float(each) for each in statistics]))
             yield simulate("data_copying_ct", model, n, mean, iter(statistics).__next__, repetitions)
+
+
+def divergences(repetitions: int = 300, seed: int = 0) -> Iterator[Row]:
+    """Reverse KL of mode histograms to uniform, and Jensen-Shannon divergence of two histograms."""
+    rng = np.random.default_rng(seed)
+    for bins, n in ((8, 200), (25, 500), (25, 2500), (100, 1000), (1000, 10_000)):
+        p, q = rng.dirichlet(np.full(bins, 3.0)), rng.dirichlet(np.full(bins, 3.0))
+        uniform = np.full(bins, 1 / bins)
+
+        def to_uniform(shares: np.ndarray, uniform: np.ndarray = uniform) -> float:
+            return kullback_leibler(shares, uniform)
+
+        def draw_kl(p: np.ndarray = p, n: int = n, statistic: Callable[..., float] = to_uniform) -> Measurement:
+            return divergence(statistic, [rng.multinomial(n, p)], name="mode_kl")
+
+        def draw_jsd(p: np.ndarray = p, q: np.ndarray = q, n: int = n) -> Measurement:
+            return divergence(jensen_shannon, [rng.multinomial(n, p), rng.multinomial(n, q)], name="jsd_bins")
+
+        times = repetitions if bins < 1000 else max(1, repetitions // 10)
+        yield simulate("mode_kl", f"{bins} modes, Dirichlet(3)", n, to_uniform(p), draw_kl, times)
+        yield simulate("jsd_bins", f"{bins} bins, Dirichlet(3)", n, jensen_shannon(p, q), draw_jsd, times)
