@@ -13,7 +13,14 @@ from torch import Tensor
 from bench.errors import BenchError, did_you_mean
 from bench.features.network import NetworkExtractor
 from bench.features.vit import VisionTransformer, shape_of
-from bench.features.weights import check_sha256, download_weights, find_weights, load_state_dict, load_strictly
+from bench.features.weights import (
+    check_sha256,
+    download_weights,
+    find_weights,
+    load_state_dict,
+    load_strictly,
+    without_weights,
+)
 
 MEAN = (122.7709383, 116.7460125, 104.09373615)  # CLIP's own, in grey levels
 STD = (68.5005327, 66.6321579, 70.32316305)
@@ -82,7 +89,8 @@ def build_clip(state: dict[str, Tensor], source: object) -> VisionTransformer:
     tower["head.weight"] = tower["head.weight"].T.contiguous()
     tower["cls_token"] = tower["cls_token"].reshape(1, 1, -1)
     tower["pos_embed"] = tower["pos_embed"].unsqueeze(0)
-    network = VisionTransformer(shape_of(tower, source, quick_gelu=True, eps=1e-5), "embedding")
+    shape = shape_of(tower, source, quick_gelu=True, eps=1e-5)
+    network = without_weights(lambda: VisionTransformer(shape, "embedding"))
     load_strictly(network, tower, source)
     return network
 

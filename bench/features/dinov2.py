@@ -19,6 +19,7 @@ from bench.features.weights import (
     load_state_dict,
     load_strictly,
     sha256_of,
+    without_weights,
 )
 
 SIDE = 224
@@ -71,7 +72,8 @@ def build_dinov2(state: dict[str, Tensor], source: object) -> VisionTransformer:
     shape = shape_of(state, source)
     grid = SIDE // shape.patch
     state["pos_embed"] = resample_positions(state["pos_embed"], grid, with_registers=shape.registers > 0)
-    network = VisionTransformer(shape_of(state, source), "cls")
+    shape = shape_of(state, source)
+    network = without_weights(lambda: VisionTransformer(shape, "cls"))
     load_strictly(network, state, source)
     return network
 

@@ -108,7 +108,7 @@ def _centred_factor(features: np.ndarray) -> np.ndarray:
     centred = features.astype(np.float64)
     centred -= centred.mean(0)
     centred /= np.sqrt(len(centred) - 1)
-    return centred if len(centred) <= centred.shape[1] else np.linalg.qr(centred, mode="r")
+    return centred if len(centred) <= centred.shape[1] else np.asarray(np.linalg.qr(centred, mode="r"))
 
 
 def _distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.ndarray, cross: float) -> float:
