@@ -1,9 +1,8 @@
-"""Autoencoder with a Gaussian mixture fitted on its latents: it has no prior of its own, so one is fitted after training."""
+"""Autoencoder with a fitted prior: squeeze and restore, then fit a Gaussian mixture on the latents and sample from that."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,19 +11,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
-from reference_models.networks.conv import Decoder, encoder
+from reference_models.gaussian_mixture import GaussianMixture
+from reference_models.learning_rate import set_learning_rate
+from reference_models.networks.build import decoder, encoder
 
 
 class Autoencoder(GenerativeModel):
-    """Convolutional autoencoder; samples come from a Gaussian mixture fitted on the training latents."""
+    """Convolutional autoencoder; samples decode a Gaussian mixture that is fitted on the training latents."""
 
     family = "autoencoder"
-    paper = "Reducing the Dimensionality of Data with Neural Networks, 2006, Hinton & Salakhutdinov (Science 313)"
-    known_failures = "With many mixture components and a wide bottleneck it comes close to copying training images."
+    paper = "Reducing the Dimensionality of Data with Neural Networks, Hinton and Salakhutdinov, Science 313, 2006"
+    known_failures = (
+        "It has no prior of its own: quality is that of the mixture. With many components and few training images, samples "
+        "come close to copies of them."
+    )
     spaces = (ImageSpace, VectorSpace)
 
     @dataclasses.dataclass(frozen=True)
     class Config:
+        """latent: size of the code. width: channels after the first halving. components: of the Gaussian mixture."""
+
         latent: int = 16
         width: int = 32
         components: int = 10
@@ -35,51 +41,37 @@ class Autoencoder(GenerativeModel):
                 if getattr(self, name) < 1:
                     raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
             if self.learning_rate <= 0:
-                raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+                raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)
-        c = self.config
-        self.encoder = encoder(space, c.latent, c.width)
-        self.decoder = Decoder(space, c.latent, c.width)
-        self.optimizer = torch.optim.Adam(self.parameters(), lr=c.learning_rate, fused=True)
-        self.register_buffer("mixture_logits", torch.zeros(c.components))
-        self.register_buffer("mixture_means", torch.zeros(c.components, c.latent))
-        self.register_buffer("mixture_scales", torch.eye(c.latent).repeat(c.components, 1, 1))
+        latent, width = self.config.latent, self.config.width
+        self.encoder = encoder(space, latent, width)
+        self.decoder = decoder(space, latent, width)
+        self.prior = GaussianMixture(self.config.components, latent)
+        self.optimizer = torch.optim.Adam(self.parameters(), fused=True)
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-        loss = F.mse_loss(self.reconstruct(batch.x), batch.x)
+        set_learning_rate(self.optimizer, self.config.learning_rate, progress)
+        loss = F.mse_loss(self.decoder(self.encoder(batch.x)).float(), batch.x)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         return {"mse": loss.detach()}
 
+    @torch.no_grad()
+    def fit_prior(self, loader: Iterable[Batch]) -> None:
+        self.prior.fit(torch.cat([self.encode(batch.x) for batch in loader]))
+
+    def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
+        return self.decode(self.prior.sample(generator))
+
     def encode(self, x: Tensor) -> Tensor:
-        return self.encoder(x)
+        return self.encoder(x).float()
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.decoder(z)
+        x = self.decoder(z).float()
+        return x.clamp(-1, 1) if isinstance(self.space, ImageSpace) else x
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
-
-    def fit_prior(self, loader: Iterable[Batch]) -> None:
-        """Expectation-maximisation in float64 on the latents of the whole training set."""
-        from sklearn.mixture import GaussianMixture
-
-        z = torch.cat([self.encode(batch.x) for batch in loader]).double().cpu().numpy()
-        components = min(self.config.components, len(z))
-        mixture = GaussianMixture(components, reg_covar=1e-4 * float(z.var()) + 1e-9, random_state=0).fit(z)
-        self.mixture_logits.fill_(-math.inf)
-        self.mixture_logits[:components].copy_(torch.as_tensor(mixture.weights_).log())
-        self.mixture_means[:components].copy_(torch.as_tensor(mixture.means_))
-        scales = torch.linalg.cholesky(torch.as_tensor(mixture.covariances_))
-        self.mixture_scales[:components].copy_(scales)
-
-    def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
-        which = generator.categorical(self.mixture_logits.expand(n, -1))
-        noise = generator.randn(self.config.latent, 1)
-        z = self.mixture_means[which] + (self.mixture_scales[which] @ noise).squeeze(-1)
-        return self.decode(z)

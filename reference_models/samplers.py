@@ -1,74 +1,99 @@
-"""Samplers as plain stateless functions: a network's prediction, noise and a schedule in, samples out."""
+"""Samplers as plain stateless functions: a trained network as a callable, a start and a grid of times in, samples out.
+
+Time runs over [0, 1]. Ordinary differential equations go from noise at 0 to data at 1 (the convention of flow matching),
+diffusions from noise at 1 to data at 0 (the convention of DDPM).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 Velocity = Callable[[Tensor, float], Tensor]
-"""``velocity(x, t)`` of an ordinary differential equation dx/dt = v(x, t)."""
+"""``velocity(x, t)``: dx/dt."""
 
 Denoise = Callable[[Tensor, float], tuple[Tensor, Tensor]]
-"""``denoise(x, t) -> (x0, epsilon)``: the predicted clean sample and noise at diffusion time t in [0, 1]."""
+"""``denoise(x, t) -> (x0, epsilon)``: the expected clean sample and the noise that go with x at time t."""
+
+Schedule = Callable[[float], float]
+"""``alpha_bar(t)``: the share of the signal's variance that is left at time t; 1 at t = 0, near 0 at t = 1."""
 
 
-def euler(velocity: Velocity, x: Tensor, times: list[float]) -> Tensor:
-    """First order; one evaluation a step. times: from start to end."""
-    for t, following in zip(times, times[1:]):
-        x = x + (following - t) * velocity(x, t)
+def uniform_times(start: float, end: float, steps: int) -> list[float]:
+    """``steps + 1`` equally spaced times from ``start`` to ``end``, both exact."""
+    return [start + (end - start) * step / steps for step in range(steps)] + [end]
+
+
+def sample_euler(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
+    """Solve dx/dt = velocity(x, t) with the method of Euler: first order, one evaluation per step."""
+    for now, after in pairwise(times):
+        x = x + (after - now) * velocity(x, now)
     return x
 
 
-def midpoint(velocity: Velocity, x: Tensor, times: list[float]) -> Tensor:
-    """Second order; two evaluations a step."""
-    for t, following in zip(times, times[1:]):
-        h = following - t
-        x = x + h * velocity(x + 0.5 * h * velocity(x, t), t + 0.5 * h)
+def sample_midpoint(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
+    """Solve dx/dt = velocity(x, t) with the explicit midpoint method: second order, two evaluations per step."""
+    for now, after in pairwise(times):
+        half = x + 0.5 * (after - now) * velocity(x, now)
+        x = x + (after - now) * velocity(half, 0.5 * (now + after))
     return x
 
 
-def heun(velocity: Velocity, x: Tensor, times: list[float]) -> Tensor:
-    """Second order (explicit trapezoid); two evaluations a step."""
-    for t, following in zip(times, times[1:]):
-        h = following - t
-        first = velocity(x, t)
-        x = x + 0.5 * h * (first + velocity(x + h * first, following))
+def sample_heun(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
+    """Solve dx/dt = velocity(x, t) with the method of Heun (explicit trapezoid): second order, two evaluations per step."""
+    for now, after in pairwise(times):
+        slope = velocity(x, now)
+        end = x + (after - now) * slope
+        x = x + 0.5 * (after - now) * (slope + velocity(end, after))
     return x
 
 
-ODE_SOLVERS: dict[str, Callable[[Velocity, Tensor, list[float]], Tensor]] = {
-    "euler": euler,
-    "midpoint": midpoint,
-    "heun": heun,
-}
-EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2}
+ODE_SAMPLERS = {"euler": sample_euler, "midpoint": sample_midpoint, "heun": sample_heun}
+EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2}  # of the network, per step
 
 
-def ddim(
+def sample_ddim(
     denoise: Denoise,
     x: Tensor,
-    times: list[float],
-    alpha_bar: Callable[[float], float],
+    times: Sequence[float],
+    alpha_bar: Schedule,
+    randn_like: Callable[[Tensor], Tensor],
     eta: float = 0.0,
-    noise: Callable[[], Tensor] | None = None,
 ) -> Tensor:
-    """Denoising diffusion implicit models (2020, arXiv 2010.02502), equation 12.
+    """Denoising diffusion implicit models (2020, arXiv 2010.02502), equations 12 and 16: one evaluation per step.
 
-    times: from noise to data, the last one 0. alpha_bar(t): share of signal variance left at time t. eta: 0 is deterministic,
-    1 has the variance of DDPM's posterior; above 0 each step but the last draws ``noise()``, of x's shape.
+    times: falling, the last one 0. eta: 0 is deterministic, 1 adds as much noise as the posterior of DDPM has.
+    randn_like: standard normal noise in the shape of its argument; called only where eta > 0.
     """
-    for t, following in zip(times, times[1:]):
-        x0, epsilon = denoise(x, t)
-        now, then = alpha_bar(t), alpha_bar(following)
-        variance = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
-        x = then**0.5 * x0 + max(1 - then - variance, 0.0) ** 0.5 * epsilon
-        if variance > 0 and noise is not None:
-            x = x + variance**0.5 * noise()
+    for now, after in pairwise(times):
+        x0, epsilon = denoise(x, now)
+        a, b = alpha_bar(now), alpha_bar(after)
+        variance = eta**2 * (1 - b) / (1 - a) * (1 - a / b)
+        x = math.sqrt(b) * x0 + math.sqrt(max(1 - b - variance, 0.0)) * epsilon
+        if variance > 0:
+            x = x + math.sqrt(variance) * randn_like(x)
     return x
 
 
-def full_time(x: Tensor, t: float) -> Tensor:
-    """The time ``t`` for every sample of x, ``(B,)``."""
-    return torch.full((x.shape[0],), t, device=x.device)
+def sample_ddpm(
+    denoise: Denoise,
+    x: Tensor,
+    times: Sequence[float],
+    alpha_bar: Schedule,
+    randn_like: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Ancestral sampling from the posterior q(x_after | x_now, x0) of DDPM (2020, arXiv 2006.11239), equation 7.
+
+    times: falling, the last one 0; every subset of the training times is a diffusion of its own. One evaluation per step.
+    """
+    for now, after in pairwise(times):
+        x0, _ = denoise(x, now)
+        a, b = alpha_bar(now), alpha_bar(after)
+        alpha = a / b  # of this one step
+        mean = (math.sqrt(b) * (1 - alpha) * x0 + math.sqrt(alpha) * (1 - b) * x) / (1 - a)
+        variance = (1 - alpha) * (1 - b) / (1 - a)
+        x = mean if variance <= 0 else mean + math.sqrt(variance) * randn_like(x)
+    return x

@@ -1,76 +1,81 @@
-"""The shared convolutional encoder and decoder: strided convolutions down to 4 x 4, and back."""
+"""The shared convolutional encoder and decoder: strided convolutions from the image to about 4 x 4, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import Tensor, nn
 
-from bench.model import ImageSpace, Space
+from bench.model import ImageSpace
 
 SMALLEST = 4
 
 
-def widths(space: ImageSpace, base: int) -> list[int]:
-    """Channels after each halving, from the full resolution to about 4 x 4, doubling up to 4 x base."""
-    halvings, side = 0, min(space.height, space.width)
-    while side > SMALLEST and side % 2 == 0:
-        side //= 2
-        halvings += 1
-    return [base * min(2**i, 4) for i in range(halvings + 1)]
+def halvings(space: ImageSpace) -> int:
+    """How often both sides can be halved before one is odd or would fall below 4."""
+    count, height, width = 0, space.height, space.width
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 2 * SMALLEST:
+        count, height, width = count + 1, height // 2, width // 2
+    return count
 
 
-def encoder(
-    space: Space,
-    outputs: int,
-    base: int = 32,
-    norm: bool = True,
-    wrap: Callable[[nn.Module], nn.Module] = lambda layer: layer,
-) -> nn.Sequential:
-    """``(B, *space.shape) -> (B, outputs)``. norm: batch normalisation. wrap: applied to each layer with weights."""
-    if not isinstance(space, ImageSpace):
-        hidden = base * 4
-        return nn.Sequential(
-            wrap(nn.Linear(space.dimensions, hidden)), nn.SiLU(), wrap(nn.Linear(hidden, hidden)), nn.SiLU(),
-            wrap(nn.Linear(hidden, outputs)),
-        )  # fmt: skip
-    channels = widths(space, base)
-    layers: list[nn.Module] = [wrap(nn.Conv2d(space.channels, channels[0], 3, padding=1)), nn.LeakyReLU(0.2, True)]
-    for before, after in zip(channels, channels[1:]):
-        layers.append(wrap(nn.Conv2d(before, after, 4, 2, 1, bias=not norm)))
-        layers += [nn.BatchNorm2d(after)] if norm else []
-        layers.append(nn.LeakyReLU(0.2, True))
-    scale = 2 ** (len(channels) - 1)
-    cells = (space.height // scale) * (space.width // scale)
-    return nn.Sequential(*layers, nn.Flatten(), wrap(nn.Linear(channels[-1] * cells, outputs)))
+class ConvEncoder(nn.Module):
+    """``(B, C, H, W) -> (B, outputs)``: a 4 x 4 convolution of stride 2 for each halving, then one linear layer.
 
+    width: channels after the first halving; they double with each further one, up to 4 x width.
+    weights: wraps every layer that has weights (for spectral normalisation).
+    """
 
-class Decoder(nn.Module):
-    """``(B, inputs) -> (B, outputs or space.channels, H, W)``, linear at the end (no squashing)."""
-
-    def __init__(self, space: Space, inputs: int, base: int = 32) -> None:
+    def __init__(
+        self,
+        space: ImageSpace,
+        outputs: int,
+        width: int,
+        weights: Callable[[nn.Module], nn.Module] = lambda layer: layer,
+    ) -> None:
         super().__init__()
-        self.space = space
-        if not isinstance(space, ImageSpace):
-            hidden = base * 4
-            self.net = nn.Sequential(
-                nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
-                nn.Linear(hidden, space.dimensions),
-            )  # fmt: skip
-            return
-        channels = widths(space, base)[::-1]
-        scale = 2 ** (len(channels) - 1)
-        start = (channels[0], space.height // scale, space.width // scale)
+        count = halvings(space)
+        widths = [width * min(2**i, 4) for i in range(max(count, 1))]
+        layers: list[nn.Module] = []
+        if count == 0:
+            layers += [weights(nn.Conv2d(space.channels, widths[0], 3, padding=1)), nn.LeakyReLU(0.2)]
+        for before, after in zip([space.channels, *widths], widths[:count]):
+            layers += [weights(nn.Conv2d(before, after, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+        cells = (space.height >> count) * (space.width >> count)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), weights(nn.Linear(widths[-1] * cells, outputs)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class ConvDecoder(nn.Module):
+    """``(B, inputs) -> (B, C, H, W)``, the mirror of ``ConvEncoder``; its last layer is linear, in no range.
+
+    batch_norm: normalise every hidden layer, as a generator of the DCGAN kind needs.
+    """
+
+    def __init__(self, space: ImageSpace, inputs: int, width: int, *, batch_norm: bool = False) -> None:
+        super().__init__()
+        count = halvings(space)
+        widths = [width * min(2**i, 4) for i in range(max(count, 1))][::-1]
+        start = (widths[0], space.height >> count, space.width >> count)
+
+        def hidden(channels: int) -> list[nn.Module]:
+            return [nn.BatchNorm2d(channels), nn.ReLU()] if batch_norm else [nn.SiLU()]
+
         layers: list[nn.Module] = [
-            nn.Linear(inputs, start[0] * start[1] * start[2], bias=False),
+            nn.Linear(inputs, start[0] * start[1] * start[2]),
             nn.Unflatten(1, start),
-            nn.BatchNorm2d(start[0]),
-            nn.ReLU(True),
+            *hidden(start[0]),
         ]
-        for before, after in zip(channels, channels[1:]):
-            layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(True)]
-        layers.append(nn.Conv2d(channels[-1], space.channels, 3, padding=1))
-        self.net = nn.Sequential(*layers)
+        for before, after in pairwise(widths):
+            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), *hidden(after)]
+        if count == 0:
+            layers.append(nn.Conv2d(widths[-1], space.channels, 3, padding=1))
+        else:
+            layers.append(nn.ConvTranspose2d(widths[-1], space.channels, 4, stride=2, padding=1))
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.net(z)
+        return self.layers(z)
