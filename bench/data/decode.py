@@ -11,7 +11,6 @@ Modes are decided once, here:
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -83,11 +82,6 @@ def pack(images: list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
         packed[index] = images[index]
         images[index] = packed[index]
     return packed
-
-
-def odd_one(images: Sequence[np.ndarray]) -> int:
-    """Index of the first image whose height or width differs from the first one's."""
-    return next(i for i, image in enumerate(images) if image.shape[:2] != images[0].shape[:2])
 
 
 def _refuse_bombs(image: Image.Image) -> None:

@@ -71,7 +71,7 @@ def load_images(
     Returns uint8 ``(N, H, W, C)``, or a list of ``(H, W, C)`` where sizes differ, in the order of the sorted names, and an
     ImageReport. C is 1 where every image is grey, else 3 (see ``bench.data.decode`` for modes and transparency). Archives are
     read in place: nothing is extracted to disk, and no member's name is used as a path. Of an npz the images are the array
-    ``arr_0``, or its only array. Raises BenchError where the path is missing, empty, damaged or of no known kind.
+    ``arr_0``, or the only one that can be images. Raises BenchError where the path is missing, empty, damaged or of no known kind.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -135,10 +135,7 @@ def _load_encoded(
 
 def _load_array(path: Path, resolution: int | None) -> tuple[np.ndarray, ImageReport]:
     headers = arrays.array_headers(path)
-    name = next(iter(headers)) if len(headers) == 1 else "arr_0"
-    if name not in headers:
-        held = ", ".join(f"{key}: {header}" for key, header in headers.items()) or "nothing"
-        raise BenchError(f"{path} must hold its images as 'arr_0' or as its only array; it holds {held}")
+    name = arrays.image_name(path, headers)
     images = arrays.image_array(path, name, headers[name])
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
         digests = tuple(pool.map(content_key, images))

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-GROUPS = ("quality", "diversity", "memorisation", "reconstruction and likelihood", "speed", "memory and size", "cost")
+GROUPS = (
+    "quality",
+    "diversity",
+    "memorisation",
+    "reconstruction and likelihood",
+    "speed",
+    "memory and size",
+    "cost",
+    "training",
+)
 
-HARDWARE_GROUPS = frozenset({"speed", "memory and size", "cost"})
+HARDWARE_GROUPS = frozenset({"speed", "memory and size", "cost", "training"})
 """Groups whose numbers depend on the machine: never averaged over environments."""
 
 # Prefix of the metric's name -> (group, importance: small numbers make it into narrow tables first).
@@ -33,19 +42,27 @@ _KNOWN: dict[str, tuple[str, int]] = {
     "ndb": ("diversity", 19),
     "jsd": ("diversity", 19),
     "modes": ("diversity", 8),
+    "mode": ("diversity", 19),
+    "missing_mass": ("diversity", 19),
+    "high_quality": ("quality", 8),
+    "sprite_error": ("quality", 16),
     "reverse_kl": ("diversity", 19),
     "factor": ("diversity", 19),
-    "collapse": ("diversity", 19),
+    "collapsed": ("diversity", 19),
     "intra": ("diversity", 19),
     "authpct": ("memorisation", 10),
     "data_copying": ("memorisation", 16),
     "c_t": ("memorisation", 16),
     "nearest": ("memorisation", 16),
+    "near_copies": ("memorisation", 16),
+    "memorised": ("memorisation", 16),
     "mifid": ("memorisation", 16),
     "bits_per": ("reconstruction and likelihood", 10),
     "nll": ("reconstruction and likelihood", 20),
     "kl_from": ("reconstruction and likelihood", 20),
     "compression": ("reconstruction and likelihood", 21),
+    "anomaly_auroc": ("reconstruction and likelihood", 21),
+    "auroc": ("reconstruction and likelihood", 21),
     "reconstruction": ("reconstruction and likelihood", 20),
     "psnr": ("reconstruction and likelihood", 20),
     "ssim": ("reconstruction and likelihood", 20),
@@ -55,16 +72,21 @@ _KNOWN: dict[str, tuple[str, int]] = {
     "sampling_throughput": ("speed", 3),
     "training_throughput": ("speed", 7),
     "time_to_first_sample": ("speed", 15),
-    "training": ("speed", 30),
+    "nfe": ("speed", 26),
     "latency": ("speed", 25),
     "peak": ("memory and size", 8),
     "parameters": ("memory and size", 7),
+    "training_step_flops": ("cost", 25),
     "flops": ("cost", 25),
     "energy": ("cost", 25),
+    "training": ("training", 30),
+    "warmup": ("training", 31),
+    "prior": ("training", 31),
+    "final_loss": ("training", 32),
 }
 
 _UNIT_GROUPS = {
-    "s": "speed", "ms": "speed", "min": "speed", "steps": "speed", "images": "speed",
+    "s": "speed", "ms": "speed", "min": "speed", "steps": "training", "images": "training",
     "B": "memory and size", "KiB": "memory and size", "MiB": "memory and size", "GiB": "memory and size",
     "J": "cost", "Wh": "cost", "W": "cost", "FLOP": "cost", "USD": "cost", "gCO2": "cost",
 }  # fmt: skip
