@@ -116,9 +116,8 @@ def _load_encoded(
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
         for start in range(0, len(source.names), CHUNK):
             chunk = source.names[start : start + CHUNK]
-            groups = [
-                chunk[i : i + GROUP] for i in range(0, len(chunk), GROUP)
-            ]  # small tasks cost more than small images
+            # one image a task would cost more than decoding a small image
+            groups = [chunk[i : i + GROUP] for i in range(0, len(chunk), GROUP)]
             results = chain.from_iterable(pool.map(lambda group: [attempt(name) for name in group], groups))
             for name, result in zip(chunk, results, strict=True):
                 if isinstance(result, str):
