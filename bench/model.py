@@ -19,6 +19,7 @@ from bench.space import ImageSpace, Space, TokenSpace, VectorSpace
 
 __all__ = [
     "Batch",
+    "BenchError",
     "Conditional",
     "FitsPrior",
     "GenerativeModel",

@@ -46,6 +46,16 @@ def array_headers(path: Path) -> dict[str, Header]:
         raise BenchError(f"{path} is not a readable {path.suffix} file ({_reason(error)}); write it again") from None
 
 
+def image_name(path: Path, headers: dict[str, Header]) -> str:
+    """Which array holds the images: ``arr_0`` (the convention of numpy and ADM), or the only one that can be images."""
+    able = [name for name, header in headers.items() if header.dtype == np.uint8 and len(header.shape) in (3, 4)]
+    for names in (["arr_0"] if "arr_0" in headers else [], able, list(headers)):
+        if len(names) == 1:
+            return names[0]
+    held = ", ".join(f"{name}: {header}" for name, header in headers.items()) or "nothing"
+    raise BenchError(f"{path} must hold its images as the array 'arr_0' or as its only uint8 images; it holds {held}")
+
+
 def load_array(path: Path, name: str, header: Header) -> np.ndarray:
     """The array ``name`` that ``array_headers`` found in ``path``."""
     require_memory(header.data_bytes, f"{path}{f':{name}' if name else ''}")

@@ -11,7 +11,6 @@ Modes are decided once, here:
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -45,7 +44,9 @@ def to_array(image: Image.Image) -> np.ndarray:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.array(image.convert("L"))[..., None] if grey else np.array(image.convert("RGB"))
+    mode = "L" if grey else "RGB"
+    pixels = np.array(image if image.mode == mode else image.convert(mode))
+    return pixels[..., None] if grey else pixels
 
 
 def fit(image: np.ndarray, resolution: int) -> np.ndarray:
@@ -83,11 +84,6 @@ def pack(images: list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
         packed[index] = images[index]
         images[index] = packed[index]
     return packed
-
-
-def odd_one(images: Sequence[np.ndarray]) -> int:
-    """Index of the first image whose height or width differs from the first one's."""
-    return next(i for i, image in enumerate(images) if image.shape[:2] != images[0].shape[:2])
 
 
 def _refuse_bombs(image: Image.Image) -> None:

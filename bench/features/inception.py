@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from bench.errors import BenchError, did_you_mean
 from bench.features.network import ConvNorm, NetworkExtractor, fold_batch_norms, pool
 from bench.features.resize import ResizeMode
-from bench.features.weights import check_sha256, download_weights, find_weights, load_state_dict, load_strictly
+from bench.features.weights import (
+    check_sha256,
+    download_weights,
+    find_weights,
+    load_state_dict,
+    load_strictly,
+    without_weights,
+)
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FILES = ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth")  # the same bytes twice
@@ -206,7 +213,7 @@ class InceptionExtractor(NetworkExtractor):
             download_weights(URL, FILES[0], SHA256)
         path = find_weights("extractor inception", weights, FILES, URL)
         check_sha256(path, SHA256)
-        network = FIDInception()
+        network = without_weights(FIDInception)
         load_strictly(network, load_state_dict(path), path)
         self._build(network, "inception", SHA256[:16], mode, layers)
 

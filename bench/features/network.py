@@ -85,7 +85,7 @@ class NetworkExtractor(Extractor):
         check_images(images)
         with torch.inference_mode(), exact_float32():
             features = self.run(self.pixels(images))
-        return {layer: features[layer].flatten(1).float() for layer in self.layers}
+        return {layer: features[layer].float() for layer in self.layers}
 
     def pixels(self, images: Tensor) -> Tensor:
         """uint8 ``(B, H, W, C)`` -> what the network reads: float32 ``(B, 3, side, side)``, normalised."""

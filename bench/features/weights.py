@@ -5,17 +5,26 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from bench.errors import BenchError
 
+Network = TypeVar("Network", bound=torch.nn.Module)
 
-def find_weights(network: str, given: str | os.PathLike[str] | None, names: Iterable[str], url: str = "") -> Path:
-    """The file ``given``, else the first of ``names`` in torch hub's cache.
+
+def find_weights(
+    network: str,
+    given: str | os.PathLike[str] | None,
+    names: Iterable[str],
+    url: str = "",
+    folders: Iterable[Path] = (),
+) -> Path:
+    """The file ``given``, else the first of ``names`` in torch hub's cache or in ``folders``.
 
     Nothing is downloaded and nothing is substituted: a missing file raises BenchError, which says where to put it.
     """
@@ -29,13 +38,13 @@ def find_weights(network: str, given: str | os.PathLike[str] | None, names: Iter
                 f"the weights of {network} are not at {path}; give the path of the file {' or '.join(names)}"
             )
         return path
-    folder = hub_folder()
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
+    for folder in (hub_folder(), *folders):
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
     source = f" from {url}" if url else ""
     raise BenchError(
-        f"{network} needs its weights: put {' or '.join(names)}{source} into {folder}, or name the file with the option weights"
+        f"{network} needs its weights: put {' or '.join(names)}{source} into {hub_folder()}, or name the file with the option weights"
     )
 
 
@@ -97,6 +106,15 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def without_weights(build: Callable[[], Network]) -> Network:
+    """A network whose parameters have shapes but no memory, to be filled by ``load_strictly``.
+
+    Nothing is drawn at random, so building an extractor never moves the random state of a training run around it.
+    """
+    with torch.device("meta"):
+        return build()
+
+
 def load_strictly(network: torch.nn.Module, state: dict[str, Tensor], source: object) -> None:
     """Load weights of which every name and shape must fit; BenchError names the first that does not.
 
@@ -116,4 +134,7 @@ def load_strictly(network: torch.nn.Module, state: dict[str, Tensor], source: ob
                 f"{source} does not hold the weights of {type(network).__name__}: '{name}' is {tuple(state[name].shape)}, "
                 f"expected {tuple(own[name].shape)}; give the published file"
             )
-    network.load_state_dict({name: state[name] for name in own if name in state}, strict=False)
+    values = {
+        name: state[name].to(own[name].dtype) if name in state else torch.zeros((), dtype=torch.int64) for name in own
+    }
+    network.load_state_dict(values, assign=True)

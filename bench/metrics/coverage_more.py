@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from scipy import stats
 
-from bench.metrics.intervals import area_under_roc, mean_of, ratio_of_means
+from bench.metrics.bins import divergence, jensen_shannon, kullback_leibler
+from bench.metrics.intervals import area_under_roc, difference_of_proportions, mean_of, proportion_of, ratio_of_means
+from bench.metrics.memorisation import data_copying, nearest_train_ratio
 from bench.metrics.vendi import ORDERS, diversity_of_order, vendi_scores
 from bench.record import Measurement
 
@@ -109,3 +111,68 @@ def vendi(repetitions: int = 400, seed: int = 0) -> Iterator[Row]:
             drawn = iter([score[q] for score in scores])
             truth = diversity_of_order(spectrum, q)
             yield simulate(f"vendi, q = {q:g}", f"{tail}, d = {d}", n, truth, drawn.__next__, repetitions)
+
+
+def proportions(repetitions: int = 4000, seed: int = 0) -> Iterator[Row]:
+    """Shares (AuthPct, modes, classification accuracy) and differences of two shares (near-copies)."""
+    rng = np.random.default_rng(seed)
+    for p in (0.02, 0.3, 0.9):
+        for n in (100, 1000):
+
+            def draw(p: float = p, n: int = n) -> Measurement:
+                return proportion_of(rng.random(n) < p, name="share")
+
+            yield simulate("share", f"Bernoulli, p = {p}", n, p, draw, repetitions)
+    for p, q in ((0.01, 0.01), (0.2, 0.01), (0.5, 0.4)):
+        for n in (300, 1000):
+
+            def draw_two(p: float = p, q: float = q, n: int = n) -> Measurement:
+                return difference_of_proportions(rng.random(n) < p, rng.random(n // 2) < q, name="near_copies")
+
+            yield simulate("near_copies", f"Bernoulli, p = {p} and {q}", n, p - q, draw_two, repetitions)
+
+
+def distances_to_train(repetitions: int = 300, seed: int = 0) -> Iterator[Row]:
+    """Nearest-train ratio and C_T for a fixed training set; the truth is that of very many samples, or the mean of C_T."""
+    rng = np.random.default_rng(seed)
+    spread = np.array([2.0, 1.0, 1.0, 0.5, 0.5])
+    train = rng.exponential(size=(400, 5)) * spread
+
+    def held_out(n: int) -> np.ndarray:
+        return rng.exponential(size=(n, 5)) * spread
+
+    def copies(n: int) -> np.ndarray:
+        return train[rng.integers(0, 400, n)] + 0.15 * rng.normal(size=(n, 5))
+
+    for model, draw_fake in (("held-out data", held_out), ("noisy copies", copies)):
+        truth = float(nearest_train_ratio(train, held_out(100_000), draw_fake(100_000)))
+        for n in (100, 400):
+
+            def ratio(n: int = n, draw_fake: Callable[[int], np.ndarray] = draw_fake) -> Measurement:
+                return nearest_train_ratio(train, held_out(n), draw_fake(n))
+
+            yield simulate("nearest_train_ratio", model, n, truth, ratio, repetitions)
+            statistics = [data_copying(train, held_out(n), draw_fake(n)) for _ in range(repetitions)]
+            mean = float(np.mean([float(each) for each in statistics]))
+            yield simulate("data_copying_ct", model, n, mean, iter(statistics).__next__, repetitions)
+
+
+def divergences(repetitions: int = 300, seed: int = 0) -> Iterator[Row]:
+    """Reverse KL of mode histograms to uniform, and Jensen-Shannon divergence of two histograms."""
+    rng = np.random.default_rng(seed)
+    for bins, n in ((8, 200), (25, 500), (25, 2500), (100, 1000), (1000, 10_000)):
+        p, q = rng.dirichlet(np.full(bins, 3.0)), rng.dirichlet(np.full(bins, 3.0))
+        uniform = np.full(bins, 1 / bins)
+
+        def to_uniform(shares: np.ndarray, uniform: np.ndarray = uniform) -> float:
+            return kullback_leibler(shares, uniform)
+
+        def draw_kl(p: np.ndarray = p, n: int = n, statistic: Callable[..., float] = to_uniform) -> Measurement:
+            return divergence(statistic, [rng.multinomial(n, p)], name="mode_kl")
+
+        def draw_jsd(p: np.ndarray = p, q: np.ndarray = q, n: int = n) -> Measurement:
+            return divergence(jensen_shannon, [rng.multinomial(n, p), rng.multinomial(n, q)], name="jsd_bins")
+
+        times = repetitions if bins < 1000 else max(1, repetitions // 10)
+        yield simulate("mode_kl", f"{bins} modes, Dirichlet(3)", n, to_uniform(p), draw_kl, times)
+        yield simulate("jsd_bins", f"{bins} bins, Dirichlet(3)", n, jensen_shannon(p, q), draw_jsd, times)

@@ -100,17 +100,12 @@ def area_under_roc(negatives: ArrayLike, positives: ArrayLike, *, name: str) -> 
     separated, nor below 20 of either. "Comparing the Areas under Two or More Correlated Receiver Operating Characteristic
     Curves", DeLong, DeLong, Clarke-Pearson 1988; midranks as in Sun and Xu 2014.
     """
-    x = np.asarray(negatives, dtype=np.float64).ravel()
-    y = np.asarray(positives, dtype=np.float64).ravel()
+    x, y = np.ravel(negatives), np.ravel(positives)
     m, n = len(x), len(y)
-    ranks = stats.rankdata(np.concatenate([x, y]))
-    below = (ranks[m:] - stats.rankdata(y)) / m  # for each positive, the share of negatives under it
-    above = 1 - (ranks[:m] - stats.rankdata(x)) / n  # for each negative, the share of positives over it
-    auc = float(below.mean())
+    auc, variance = auc_and_variance(x, y)
     if min(m, n) < 20:
         note = f"no interval: {m} and {n} scores, at least 20 of each are needed"
         return Measurement(auc, name=name, n=m + n, direction="higher", note=note)
-    variance = below.var(ddof=1) / n + above.var(ddof=1) / m
     if variance == 0 or auc in (0.0, 1.0):
         note = "no interval: the scores are perfectly separated"
         return Measurement(auc, name=name, n=m + n, direction="higher", note=note)
@@ -118,6 +113,67 @@ def area_under_roc(negatives: ArrayLike, positives: ArrayLike, *, name: str) -> 
     logit = np.log(auc / (1 - auc))
     low, high = (float(1 / (1 + np.exp(-end))) for end in (logit - half, logit + half))
     return Measurement(auc, name=name, low=low, high=high, n=m + n, direction="higher", interval="delong, logit")
+
+
+def auc_and_variance(negatives: ArrayLike, positives: ArrayLike) -> tuple[float, float]:
+    """P(positive > negative) + P(equal)/2 of scores ``(m,)`` and ``(n,)``, and DeLong's estimate of its variance."""
+    x = np.asarray(negatives, dtype=np.float64).ravel()
+    y = np.asarray(positives, dtype=np.float64).ravel()
+    m, n = len(x), len(y)
+    ranks = stats.rankdata(np.concatenate([x, y]))
+    below = (ranks[m:] - stats.rankdata(y)) / m  # for each positive, the share of negatives under it
+    above = 1 - (ranks[:m] - stats.rankdata(x)) / n  # for each negative, the share of positives over it
+    if min(m, n) < 2:
+        return float(below.mean()), float("nan")
+    return float(below.mean()), float(below.var(ddof=1) / n + above.var(ddof=1) / m)
+
+
+def difference_of_proportions(
+    first: ArrayLike, second: ArrayLike, *, name: str, direction: Direction = "lower"
+) -> Measurement:
+    """Share of True in ``first`` less that in ``second`` (independent booleans), Newcombe's hybrid score interval.
+
+    "Interval Estimation for the Difference Between Independent Proportions", Newcombe 1998 (method 10).
+    """
+    a, b = np.asarray(first, dtype=bool).ravel(), np.asarray(second, dtype=bool).ravel()
+    (low_a, high_a), (low_b, high_b) = wilson(int(a.sum()), len(a)), wilson(int(b.sum()), len(b))
+    p, q = float(a.mean()), float(b.mean())
+    low = p - q - float(np.hypot(p - low_a, high_b - q))
+    high = p - q + float(np.hypot(high_a - p, q - low_b))
+    return Measurement(p - q, name=name, low=low, high=high, n=len(a), direction=direction, interval="newcombe")
+
+
+def median_interval(values: ArrayLike) -> tuple[float, float, float]:
+    """(median, low, high): the 95 % interval from order statistics (sign test), free of any distribution."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64).ravel())
+    n = len(ordered)
+    rank = max(0, int(stats.binom.ppf(0.025, n, 0.5)) - 1)
+    return float(np.median(ordered)), float(ordered[rank]), float(ordered[n - 1 - rank])
+
+
+def ratio_of_medians(
+    numerator: ArrayLike, denominator: ArrayLike, *, name: str, direction: Direction = "none"
+) -> Measurement:
+    """median(numerator) / median(denominator) of two independent non-negative samples.
+
+    Interval: the two order-statistic intervals combined on the log scale by MOVER ("Construction of Confidence Limits about
+    Effect Measures", Donner and Zou 2012). None below 30 values of either, nor where a median's interval reaches 0.
+    """
+    (top, top_low, top_high), (bottom, bottom_low, bottom_high) = (
+        median_interval(values) for values in (numerator, denominator)
+    )
+    n, smaller = np.size(numerator), min(np.size(numerator), np.size(denominator))
+    value = top / bottom if bottom else float("nan")
+    plain = Measurement(value, name=name, n=n, direction=direction)
+    if smaller < SMALLEST_N:
+        return plain.replace(note=f"no interval: {smaller} values are below {SMALLEST_N}")
+    if not (top_low > 0 and bottom_low > 0):
+        return plain.replace(note="no interval: a median is at 0")
+    down = np.hypot(np.log(top / top_low), np.log(bottom_high / bottom))
+    up = np.hypot(np.log(top_high / top), np.log(bottom / bottom_low))
+    return plain.replace(
+        low=float(value * np.exp(-down)), high=float(value * np.exp(up)), interval="order statistics, MOVER on log"
+    )
 
 
 class Jackknife(NamedTuple):

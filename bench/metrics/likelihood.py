@@ -55,14 +55,14 @@ def nll(nats: np.ndarray, kind: LikelihoodKind) -> Measurement:
     return mean_of(nats, name=f"nll_{kind}", unit="nats")
 
 
-def kl_from_truth(nats: np.ndarray, true_log_density: np.ndarray, kind: LikelihoodKind) -> Measurement:
+def kl_from_truth(nats: np.ndarray, true_log_prob: np.ndarray, kind: LikelihoodKind) -> Measurement:
     """KL(truth || model) in nats, ``E[log p(x) - log q(x)]`` over test examples, where the data's density is known.
 
-    nats: ``(n,)`` ``-log q(x)``; true_log_density: ``(n,)`` ``log p(x)``, of the same examples. 0 is perfect; an estimate may
+    nats: ``(n,)`` ``-log q(x)``; true_log_prob: ``(n,)`` ``log p(x)``, of the same examples. 0 is perfect; an estimate may
     fall slightly below. With kind "upper_bound" it bounds the divergence from above.
     """
     _check_kind(kind)
-    return mean_of(np.asarray(nats) + np.asarray(true_log_density), name=f"kl_from_truth_{kind}", unit="nats")
+    return mean_of(np.asarray(nats) + np.asarray(true_log_prob), name=f"kl_from_truth_{kind}", unit="nats")
 
 
 def compression_vs_png(nats: np.ndarray, png_bits: np.ndarray, kind: LikelihoodKind) -> Measurement:
@@ -127,7 +127,7 @@ class Likelihood(Metric):
         if isinstance(data.space, TokenSpace):
             return [bits_per_token(nats, data.space.length, kind)]
         found = [nll(nats, kind)]
-        log_density = getattr(data.truth, "log_density", None)
-        if log_density is not None:
-            found.append(kl_from_truth(nats, np.asarray(log_density(data.test), dtype=np.float64), kind))
+        log_prob = getattr(data.truth, "log_prob", None)
+        if log_prob is not None:
+            found.append(kl_from_truth(nats, np.asarray(log_prob(data.test), dtype=np.float64), kind))
         return found

@@ -21,7 +21,7 @@ def footnotes(board: Leaderboard, about: Mapping[str, str] | None = None) -> lis
     """
     setting = "; ".join(f"{label}: {text}" for label, text in _setting(board, about or {}).items())
     sentences = [f"{setting[:1].upper()}{setting[1:]}."]
-    for part in (_values, _ranking, _rivals, _holes, _failures, _splits, _warnings):
+    for part in (_values, _ranking, _rivals, _holes, _failures, _splits):
         sentences += part(board)
     return sentences
 
@@ -138,7 +138,8 @@ def _splits(board: Leaderboard) -> Iterator[str]:
         )
 
 
-def _warnings(board: Leaderboard) -> Iterator[str]:
+def warnings(board: Leaderboard) -> Iterator[str]:
+    """What single measurements say of themselves: sentences, at most MAX_NOTES."""
     for number, (note, places) in enumerate(board.notes.items()):
         if number == MAX_NOTES:
             yield f"{len(board.notes) - MAX_NOTES} further warnings stand in the records."

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from bench.report.columns import GROUPS, Column
-from bench.report.footnotes import footnotes
+from bench.report.footnotes import footnotes, warnings
 from bench.report.leaderboard import Leaderboard
 from bench.report.numbers import format_estimate
 from bench.report.standing import Row
@@ -28,7 +28,7 @@ def leaderboard_markdown(boards: Sequence[Leaderboard], about: Mapping[str, str]
 def board_markdown(board: Leaderboard, about: Mapping[str, str] | None = None) -> str:
     key = board.key_columns(KEY_COLUMNS)
     parts = [f"## {escape(board.dataset)} (suite {escape(board.suite)})", "", table(board, key, ranks=True), ""]
-    parts += [f"- {escape(note)}" for note in footnotes(board, about)]
+    parts += [f"- {escape(note)}" for note in (*footnotes(board, about), *warnings(board))]
     parts.append("")
     if set(board.columns) - set(key):
         parts += ["<details><summary>All measurements</summary>", ""]

@@ -25,7 +25,7 @@ _STYLES = {"floor": "green", "baseline": "dim", "incomplete": "yellow"}
 def leaderboard_renderable(
     board: Leaderboard, width: int = 120, about: Mapping[str, str] | None = None
 ) -> RenderableType:
-    """Table and footnotes of one data set, at most ``width`` characters wide. Columns that do not fit are named below it."""
+    """Table and footnotes of one data set, at most ``width`` characters wide. A line below it counts what did not fit."""
     lead = [_lead(row) for row in board.rows]
     lead_widths = [max([len(head), *(len(cells[i]) for cells in lead)]) for i, head in enumerate(_LEAD)]
     room = width - sum(size + GAP for size in lead_widths)
@@ -63,9 +63,12 @@ def leaderboard_renderable(
         values = [Text(texts[c][1][i], style="bold cyan" if board.best.get(c) == row.model else style) for c in shown]
         table.add_row(*(Text(text, style=style) for text in lead[i]), *values)
     notes = footnotes(board, about)
-    hidden = [c.name for c in board.columns if c not in shown]
-    if hidden:
-        notes.append(f"Not shown here: {', '.join(hidden)}.")
+    hidden = len(board.columns) - len(shown)
+    elsewhere = [f"{hidden} more columns"] * (hidden > 0) + [f"{len(board.notes)} notes on measurements"] * bool(
+        board.notes
+    )
+    if elsewhere:
+        notes.append(f"In leaderboard.md: {' and '.join(elsewhere)}.")
     return Group(table, Text(), *(Padding(Text(note, style="dim"), (0, 0, 0, 2)) for note in notes))
 
 

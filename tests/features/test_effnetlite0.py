@@ -101,6 +101,12 @@ def test_training_settings_do_not_reach_the_features(extractor: EfficientNetLite
         torch.backends.cuda.matmul.fp32_precision = precision
 
 
+def test_building_an_extractor_leaves_random_states_alone() -> None:
+    before = torch.get_rng_state()
+    EfficientNetLite0Extractor()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_version_names_what_changes_a_number(extractor: EfficientNetLite0Extractor) -> None:
     assert effnetlite0.SHA256[:16] in extractor.version
     assert extractor.version != EfficientNetLite0Extractor(side=224).version

@@ -42,7 +42,7 @@ class DitheredGaussian:
 
 
 class KnownGaussian:
-    """The density N(mean, I) of vectors, known exactly; as a model it gives nll, as a truth log_density."""
+    """The density N(mean, I) of vectors, known exactly; as a model it gives nll, as a truth log_prob."""
 
     nll_kind = "exact"
 
@@ -50,9 +50,9 @@ class KnownGaussian:
         self.mean = mean
 
     def nll(self, x):
-        return torch.from_numpy(-self.log_density(x.numpy()))
+        return torch.from_numpy(-self.log_prob(x.numpy()))
 
-    def log_density(self, x):
+    def log_prob(self, x):
         return -0.5 * ((x.astype(np.float64) - self.mean) ** 2).sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
 
 
@@ -105,7 +105,7 @@ def test_gaussian_nll_and_divergence_have_their_closed_forms():
     assert found["nll_exact"].low <= entropy + 2.5 <= found["nll_exact"].high  # |mean|^2 / 2 = 2.5 above the entropy
     assert found["kl_from_truth_exact"].low <= 2.5 <= found["kl_from_truth_exact"].high
     assert found["kl_from_truth_exact"].high - found["kl_from_truth_exact"].low < 0.15
-    perfect = kl_from_truth(-data.truth.log_density(x), data.truth.log_density(x), "exact")
+    perfect = kl_from_truth(-data.truth.log_prob(x), data.truth.log_prob(x), "exact")
     assert (perfect.low, perfect.high) == (0, 0)
 
 

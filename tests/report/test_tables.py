@@ -9,7 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from bench.report.footnotes import footnotes, won_by_baselines
+from bench.report.footnotes import footnotes, warnings, won_by_baselines
 from bench.report.leaderboard import leaderboard, leaderboards
 from bench.report.markdown import board_markdown, escape, leaderboard_csv, leaderboard_markdown
 from bench.report.terminal import leaderboard_renderable
@@ -136,7 +136,7 @@ def test_splits_environments_few_seeds_missing_cells_and_warnings_have_their_foo
             rows("c", {KID: [1, 2]}),
         )
     )
-    notes = "\n".join(footnotes(board))
+    notes = "\n".join([*footnotes(board), *warnings(board)])
     assert "sampling_throughput stand(s) in several columns" in notes
     assert "2 environments (eeeeeeeeeeee, ffffffffffff)" in notes
     assert "2 seed(s) separate nobody" in notes
@@ -150,7 +150,7 @@ def test_the_terminal_table_fits_and_cuts_nothing(width):
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     assert "11.0 ± 2.5" in text  # the ranking metric is always there
-    assert ("Not shown here" in text) == (width < 200)
+    assert ("more columns" in text) == (width < 200)
 
 
 def test_the_terminal_shows_markup_in_names_as_it_is():
