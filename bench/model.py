@@ -19,6 +19,7 @@ from bench.space import ImageSpace, Space, TokenSpace, VectorSpace
 
 __all__ = [
     "Batch",
+    "BenchError",
     "Conditional",
     "FitsPrior",
     "GenerativeModel",
@@ -109,6 +110,7 @@ class GenerativeModel(nn.Module, abc.ABC):
     family: the family it is listed under (``vae``, ``gan``, ``diffusion``, ``baseline`` ...).
     paper: title, year and arXiv id of the source, or "" for none.
     known_failures: one or two sentences for the model card: when does it go wrong?
+    trains: False for baselines that only look at the data once, in ``fit_prior``.
     Config: a frozen dataclass of JSON-serialisable fields with defaults; it is hashed into the trial's id.
     spaces: the kinds of space the model can generate.
     """
@@ -116,6 +118,7 @@ class GenerativeModel(nn.Module, abc.ABC):
     family: ClassVar[str] = "other"
     paper: ClassVar[str] = ""
     known_failures: ClassVar[str] = ""
+    trains: ClassVar[bool] = True
     Config: ClassVar[type] = NoConfig
     spaces: ClassVar[tuple[type, ...]] = (ImageSpace,)
 
@@ -161,10 +164,8 @@ class GenerativeModel(nn.Module, abc.ABC):
 
     @property
     def device(self) -> torch.device:
-        tensor = next(iter(self.parameters()), None)
-        if tensor is None:
-            tensor = next(iter(self.buffers()), None)
-        return torch.device("cpu") if tensor is None else tensor.device
+        tensors: list[Tensor] = [*self.parameters(), *self.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")
 
 
 # --- Capabilities: implement the methods and the harness finds them -------------------------------------------------

@@ -1,0 +1,101 @@
+"""Which network suits which space: convolutions for images, perceptrons for vectors, sized by the resolution."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from torch import nn
+
+from bench.model import BenchError, ImageSpace, Space, VectorSpace
+from reference_models.networks.conv import ConvDecoder, ConvEncoder
+from reference_models.networks.mlp import MLPDenoiser, mlp
+from reference_models.networks.unet import UNet
+
+
+@dataclasses.dataclass(frozen=True)
+class DenoiserConfig:
+    """The network of a model that denoises; ``None`` means: chosen from the space.
+
+    width: channels of the U-Net's first level, a multiple of 8 (vectors: width of the perceptron).
+    multipliers: width of each level of the U-Net in units of ``width``; its length is the number of levels.
+    blocks: residual blocks per level and direction (vectors: residual blocks).
+    attention: heights of the feature maps that get self-attention.
+    patch: side of the pixel squares folded into channels first.
+    """
+
+    width: int | None = None
+    multipliers: tuple[int, ...] | None = None
+    blocks: int | None = None
+    attention: tuple[int, ...] = ()
+    patch: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("multipliers", "attention"):  # TOML and JSON know lists only
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.width is not None and (self.width < 8 or self.width % 8):
+            raise ValueError(f"width must be a positive multiple of 8, got {self.width}")
+        if self.multipliers is not None and (not self.multipliers or min(self.multipliers) < 1):
+            raise ValueError(f"multipliers must be one or more positive integers, got {list(self.multipliers)}")
+        for name in ("blocks", "patch"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def denoiser(space: Space, config: DenoiserConfig, classes: int = 0) -> nn.Module:
+    """``(x, t, labels=None) -> a tensor of x's shape``, all zero at initialisation: a U-Net or a perceptron."""
+    if isinstance(space, VectorSpace):
+        if config.multipliers or config.attention or config.patch:
+            raise BenchError(
+                f"multipliers, attention and patch belong to images, but the data set holds {space}; remove them"
+            )
+        return MLPDenoiser(space.size, width=config.width or 128, blocks=config.blocks or 3, classes=classes)
+    assert isinstance(space, ImageSpace)
+    patch = config.patch or default_patch(space)
+    network = UNet(
+        space.channels,
+        (space.height, space.width),
+        width=config.width or (16 if max(space.height, space.width) <= 16 else 32),
+        multipliers=config.multipliers or default_multipliers(space, patch),
+        blocks=config.blocks or 1,
+        attention=config.attention,
+        patch=patch,
+        classes=classes,
+    )
+    return network
+
+
+def default_patch(space: ImageSpace) -> int:
+    """1 up to 8 pixels, 2 up to 32, 4 above: the first level works on 8 to 16 positions a side."""
+    side = max(space.height, space.width)
+    wanted = 1 if side <= 8 else 2 if side <= 32 else 4
+    while space.height % wanted or space.width % wanted:
+        wanted //= 2
+    return wanted
+
+
+def default_multipliers(space: ImageSpace, patch: int) -> tuple[int, ...]:
+    """1, 2, 4, 4 ...: a level for every halving down to about 2 x 2, where a 3 x 3 convolution sees the whole image."""
+    multipliers, height, width = [1], space.height // patch, space.width // patch
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) > 2:
+        multipliers.append(min(2 * multipliers[-1], 4))
+        height, width = height // 2, width // 2
+    return tuple(multipliers)
+
+
+def encoder(
+    space: Space, outputs: int, width: int, weights: Callable[[nn.Module], nn.Module] = lambda layer: layer
+) -> nn.Module:
+    """``(B, *space.shape) -> (B, outputs)``. weights: wraps each layer that has weights."""
+    if isinstance(space, ImageSpace):
+        return ConvEncoder(space, outputs, width, weights)
+    network = mlp(space.dimensions, outputs, 4 * width)
+    return nn.Sequential(*(weights(layer) if isinstance(layer, nn.Linear) else layer for layer in network))
+
+
+def decoder(space: Space, inputs: int, width: int, *, batch_norm: bool = False) -> nn.Module:
+    """``(B, inputs) -> (B, *space.shape)``, linear at the end."""
+    if isinstance(space, ImageSpace):
+        return ConvDecoder(space, inputs, width, batch_norm=batch_norm)
+    return mlp(inputs, space.dimensions, 4 * width)

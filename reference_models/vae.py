@@ -1,0 +1,128 @@
+"""Variational autoencoder: an encoder proposes codes, a decoder restores, and the codes are kept close to N(0, I).
+
+loss = -log p(x | z) + beta KL(q(z | x) || N(0, I)),   z ~ q(z | x) = N(mean(x), diag variance(x))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
+from reference_models.learning_rate import set_learning_rate
+from reference_models.likelihood import continuous, discretised, gaussian_kl
+from reference_models.networks.build import decoder, encoder
+
+NLL_DRAWS = 16
+
+
+class VAE(GenerativeModel):
+    """Variational autoencoder (beta-VAE) with a learned noise scale: logistic or Gaussian, in bins of 8-bit levels."""
+
+    family = "vae"
+    paper = (
+        "Auto-Encoding Variational Bayes, 2013, arXiv 1312.6114; beta-VAE, ICLR 2017; learned scale: Simple and Effective VAE "
+        "Training with Calibrated Decoders, 2020, arXiv 2006.13202"
+    )
+    known_failures = "Samples are the decoder's means: blurred, and blends of classes where the prior covers regions between encodings."
+    spaces = (ImageSpace, VectorSpace)
+    nll_kind: ClassVar[Literal["exact", "upper_bound", "estimate"]] = "upper_bound"
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        """latent: size of the code. width: channels after the first halving. beta: weight of the KL term in training.
+        warm_up: share of the budget over which beta rises from 0. likelihood: "logistic" or "gaussian"."""
+
+        latent: int = 16
+        width: int = 32
+        beta: float = 1.0
+        warm_up: float = 0.1
+        likelihood: str = "logistic"
+        learning_rate: float = 2e-3
+
+        def __post_init__(self) -> None:
+            for name in ("latent", "width"):
+                if getattr(self, name) < 1:
+                    raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if self.beta < 0 or self.learning_rate <= 0:
+                raise ValueError(
+                    f"beta must be >= 0 and learning_rate positive, got {self.beta} and {self.learning_rate}"
+                )
+            if not 0 <= self.warm_up <= 1:
+                raise ValueError(f"warm_up must lie in 0 ... 1, got {self.warm_up}")
+            if self.likelihood not in ("logistic", "gaussian"):
+                raise ValueError(f"likelihood must be 'logistic' or 'gaussian', got '{self.likelihood}'")
+
+    def __init__(self, space: Space, **config: Any) -> None:
+        super().__init__(space, **config)
+        latent, width = self.config.latent, self.config.width
+        self.encoder = encoder(space, 2 * latent, width)
+        self.decoder = decoder(space, latent, width)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(0.3)))  # of the noise, one for all pixels
+        networks = [*self.encoder.parameters(), *self.decoder.parameters()]
+        self.optimizer = torch.optim.Adam(networks, fused=True)
+        self.scale_optimizer = torch.optim.Adam([self.log_scale], fused=True)
+
+    def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
+        set_learning_rate(self.optimizer, self.config.learning_rate, progress)
+        set_learning_rate(self.scale_optimizer, 10 * self.config.learning_rate, progress)
+        mean, log_variance = self.posterior(batch.x)
+        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        reconstruction = -self.log_likelihood(batch.x, z).mean()
+        kl = gaussian_kl(mean, log_variance).mean()
+        beta = self.config.beta * (min(1.0, progress / self.config.warm_up) if self.config.warm_up > 0 else 1.0)
+        loss = (reconstruction + beta * kl) / self.space.dimensions
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scale_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.scale_optimizer.step()
+        return {"reconstruction": reconstruction.detach(), "kl": kl.detach()}
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean and log variance of q(z | x), each ``(B, latent)``."""
+        mean, log_variance = self.encoder(x).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-12, 4)
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x | z) in nats, ``(B,)``: of 8-bit levels for images, a density for vectors."""
+        log_p = discretised if isinstance(self.space, ImageSpace) else continuous
+        return log_p(x, self.decoder(z).float(), self.log_scale, self.config.likelihood).flatten(1).sum(1)
+
+    @torch.no_grad()
+    def nll(self, x: Tensor) -> Tensor:
+        """The negative ELBO (beta = 1) in nats, ``(B,)``: in expectation an upper bound of -log p(x).
+
+        The expectation over q(z | x) is a mean over 16 points of a scrambled Sobol sequence with a fixed seed, so the same x
+        always gets the same number.
+        """
+        mean, log_variance = self.posterior(x)
+        uniform = torch.quasirandom.SobolEngine(self.config.latent, scramble=True, seed=0).draw(NLL_DRAWS)
+        normal = torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6)).float().to(x.device)
+        draws = [self.log_likelihood(x, mean + (0.5 * log_variance).exp() * point) for point in normal]
+        return gaussian_kl(mean, log_variance) - torch.stack(draws).mean(0)
+
+    def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
+        """Decoded means of codes from N(0, I), without pixel noise for images; vectors get the noise of the likelihood."""
+        z = generator.randn(self.config.latent)
+        if isinstance(self.space, ImageSpace):
+            return self.decode(z)
+        if self.config.likelihood == "gaussian":
+            noise = generator.randn(*self.space.shape)
+        else:
+            noise = torch.logit(generator.rand(*self.space.shape), eps=1e-6)
+        return self.decode(z) + self.log_scale.exp() * noise
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.posterior(x)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        x = self.decoder(z).float()
+        return x.clamp(-1, 1) if isinstance(self.space, ImageSpace) else x
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
