@@ -1,6 +1,6 @@
 """How good and how diverse: one file a metric family, pure functions on arrays, imported on first use.
 
-    from bench.metrics import frechet_distance, kernel_distance, prdc
+from bench.metrics import frechet_distance, kernel_distance, prdc
 """
 
 from __future__ import annotations
