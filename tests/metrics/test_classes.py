@@ -54,12 +54,12 @@ def test_intra_class_distance_sees_swapped_labels_that_the_whole_distance_cannot
 
 def test_accuracy_score_falls_with_wrong_labels(digits):
     images, labels = digits
-    fake, test = slice(0, 700), slice(1400, None)
+    fake, test = slice(0, 400), slice(1400, None)
     rng = np.random.default_rng(3)
-    random = np.where(rng.random(700) < 0.9, rng.integers(0, 10, 700), labels[fake])
+    random = np.where(rng.random(400) < 0.9, rng.integers(0, 10, 400), labels[fake])
     right = classification_accuracy_score(images[fake], labels[fake], images[test], labels[test])
     wrong = classification_accuracy_score(images[fake], random, images[test], labels[test])
-    assert right.low > 0.85
+    assert right.low > 0.7
     assert wrong.high < right.low
     assert (right.n, right.direction) == (397, "higher")
 
@@ -88,13 +88,14 @@ def test_the_classifier_is_reproducible(digits):
 
 def test_the_metric(digits):
     images, labels = digits
-    data = Data("d", ImageSpace(1, 8, 8), images[:800], images[1400:], labels[:800], labels[1400:], tuple("0123456789"))
-    sets = {"real": images[1400:], "fake": images[800:1400]}
+    data = Data("d", ImageSpace(1, 8, 8), images[:400], images[1400:], labels[:400], labels[1400:], tuple("0123456789"))
+    projection = np.random.default_rng(4).normal(size=(64, 4))
+    flat = {"real": images[1400:].reshape(-1, 64), "fake": images[800:1400].reshape(-1, 64)}
     evidence = Evidence(
         data=data,
         samples=images[800:1400],
         sample_labels=labels[800:1400],
-        features=lambda split, layer: sets[split].reshape(len(sets[split]), -1)[:, 18:22].astype(np.float32),
+        features=lambda split, layer: (flat[split] @ projection).astype(np.float32),
         extractor="net",
         layers={"mid": 4, "logits": 10},
     )

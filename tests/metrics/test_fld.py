@@ -81,7 +81,7 @@ def test_copies_are_enormous_and_the_gap_says_so(digits):
     rng = np.random.default_rng(5)
     noisy_copies = train[:200] + 0.1 * rng.normal(size=(200, 64))
     measured = fld(train, test, noisy_copies)
-    assert measured > 1000
+    assert measured > 100
     assert "copies" in measured.note
     assert fld_gap(train, test, noisy_copies).high < -500
     assert abs(fld_gap(train, test, real)) < 20

@@ -35,11 +35,11 @@ def test_a_shift_in_one_dimension_is_itself():
 
 def test_gaussians_have_their_closed_form():
     rng = np.random.default_rng(1)
-    x, y = rng.normal(size=(4000, 4)), rng.normal(size=(4000, 4)) + np.array([3.0, 0, 0, 0])
+    x, y = rng.normal(size=(1500, 4)), rng.normal(size=(1500, 4)) + np.array([3.0, 0, 0, 0])
     measured = sliced_wasserstein(x, y, directions=400)
     assert measured.low <= 1.5 <= measured.high  # |m| / sqrt(d)
-    assert measured.high - measured.low < 0.25
-    wide = sliced_wasserstein(x, 2 * rng.normal(size=(4000, 4)), directions=50)
+    assert measured.high - measured.low < 0.3
+    wide = sliced_wasserstein(x, 2 * rng.normal(size=(1500, 4)), directions=50)
     assert wide.low <= 1 <= wide.high
 
 
