@@ -52,7 +52,9 @@ def clipped_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measurem
     _check(real, fake, k)
     radius = nearest(real, real, k, skip_self=True)[0][:, -1]
     n, m = len(real), len(fake)
-    of_blocks = [nearest(real, fake[block::BLOCKS], min(k, len(fake[block::BLOCKS])))[0] for block in range(min(BLOCKS, m))]
+    of_blocks = [
+        nearest(real, fake[block::BLOCKS], min(k, len(fake[block::BLOCKS])))[0] for block in range(min(BLOCKS, m))
+    ]
     raw = _raw_coverage(of_blocks, radius, k)
     plain = Measurement(calibrated(raw, n, m, k), name="clipped_coverage", n=m, direction="higher")
     if m < 50:
@@ -127,7 +129,9 @@ def _check(real: np.ndarray, fake: np.ndarray, k: int) -> None:
 class Clipped(Metric):
     """Clipped Density (fidelity) and Clipped Coverage, calibrated to the equivalent share of good samples, on the widest layer."""
 
-    paper = "Enhanced Generative Model Evaluation with Clipped Density and Coverage, Salvy et al. 2026 (arXiv 2507.01761)"
+    paper = (
+        "Enhanced Generative Model Evaluation with Clipped Density and Coverage, Salvy et al. 2026 (arXiv 2507.01761)"
+    )
     needs = frozenset({"features"})
     k: ClassVar[int] = 5
 

@@ -15,8 +15,12 @@ import torch
 from scipy import stats
 
 from bench.metrics.bins import divergence, jensen_shannon, kullback_leibler
+from bench.metrics.clipped import clipped_coverage, clipped_density
+from bench.metrics.fld import fld
 from bench.metrics.intervals import area_under_roc, difference_of_proportions, mean_of, proportion_of, ratio_of_means
+from bench.metrics.latent import trimmed_mean
 from bench.metrics.memorisation import data_copying, nearest_train_ratio
+from bench.metrics.sliced import sliced_wasserstein
 from bench.metrics.vendi import ORDERS, diversity_of_order, vendi_scores
 from bench.record import Measurement
 
@@ -176,3 +180,80 @@ def divergences(repetitions: int = 300, seed: int = 0) -> Iterator[Row]:
         times = repetitions if bins < 1000 else max(1, repetitions // 10)
         yield simulate("mode_kl", f"{bins} modes, Dirichlet(3)", n, to_uniform(p), draw_kl, times)
         yield simulate("jsd_bins", f"{bins} bins, Dirichlet(3)", n, jensen_shannon(p, q), draw_jsd, times)
+
+
+def sliced(repetitions: int = 200, seed: int = 0) -> Iterator[Row]:
+    """Sliced Wasserstein distance of shifted and of equal distributions: the truth is |shift| / sqrt(d)."""
+    rng = np.random.default_rng(seed)
+    for shape in ("normal", "exponential"):
+        for d, n, shift in ((8, 200, 1.0), (8, 1000, 0.3), (32, 300, 1.0), (8, 300, 0.0)):
+
+            def draw(shape: str = shape, d: int = d, n: int = n, shift: float = shift) -> Measurement:
+                x, y = (getattr(rng, shape)(size=(size, d)) for size in (n, n // 2))
+                y[:, 0] += shift
+                return sliced_wasserstein(x, y, directions=100, seed=int(rng.integers(2**31)))
+
+            label = f"{shape}, d = {d}, shift {shift:g}"
+            yield simulate("sliced_w2", label, n, shift / np.sqrt(d), draw, repetitions)
+
+
+def clipped(repetitions: int = 200, seed: int = 0) -> Iterator[Row]:
+    """Clipped Density and Coverage for a fixed reference; the truth is the density of very many samples, and the mean coverage."""
+    rng = np.random.default_rng(seed)
+    for shape in ("normal", "exponential"):
+        real = getattr(rng, shape)(size=(300, 6))
+        for scale in (1.0, 1.5, 0.6):
+
+            def fake(n: int, shape: str = shape, scale: float = scale) -> np.ndarray:
+                return scale * getattr(rng, shape)(size=(n, 6))
+
+            truth = float(clipped_density(real, fake(50_000)))
+            for n in (100, 300):
+                label = f"{shape}, scale {scale:g}"
+
+                def draw(n: int = n, fake: Callable[[int], np.ndarray] = fake, real: np.ndarray = real) -> Measurement:
+                    return clipped_density(real, fake(n))
+
+                yield simulate("clipped_density", label, n, truth, draw, repetitions)
+                drawn = [clipped_coverage(real, fake(n)) for _ in range(repetitions)]
+                mean = float(np.mean([float(each) for each in drawn]))
+                yield simulate("clipped_coverage", label, n, mean, iter(drawn).__next__, repetitions)
+
+
+def path_lengths(repetitions: int = 2000, seed: int = 0) -> Iterator[Row]:
+    """Trimmed means, as of path lengths; the truth is that of very many values."""
+    rng = np.random.default_rng(seed)
+    shapes: dict[str, Callable[[int], np.ndarray]] = {
+        "chi-square, 2 degrees": lambda n: rng.chisquare(2, n),
+        "lognormal, sigma 1": lambda n: rng.lognormal(0, 1, n),
+        "lognormal, sigma 1.5": lambda n: rng.lognormal(0, 1.5, n),
+    }
+    for shape, values in shapes.items():
+        truth = float(trimmed_mean(values(2_000_000), 0.01, name="ppl"))
+        for n in (100, 1000):
+
+            def draw(values: Callable[[int], np.ndarray] = values, n: int = n) -> Measurement:
+                return trimmed_mean(values(n), 0.01, name="ppl")
+
+            yield simulate("perceptual path length", shape, n, truth, draw, repetitions)
+
+
+def feature_likelihood(repetitions: int = 100, seed: int = 0) -> Iterator[Row]:
+    """FLD for a fixed training set; the truth is its mean over draws of samples and test examples."""
+    rng = np.random.default_rng(seed)
+
+    def data(n: int) -> np.ndarray:
+        return rng.gamma(2, 1, (n, 6)) * np.arange(1, 7) ** -0.5
+
+    train = data(400)
+    for scale in (1.0, 1.2):
+        drawn = [fld(train, data(150), scale * data(150)) for _ in range(repetitions)]
+        mean = float(np.mean([float(each) for each in drawn]))
+        yield simulate("fld", f"gamma, scale {scale:g}", 150, mean, iter(drawn).__next__, repetitions)
+
+
+ALL = (
+    means, ratios, areas_under_roc, vendi, proportions, distances_to_train, divergences, sliced, clipped, path_lengths,
+    feature_likelihood,
+)  # fmt: skip
+"""Every simulation of this module; each takes ``repetitions`` and ``seed`` and yields rows."""

@@ -21,7 +21,7 @@ from bench.metrics.intervals import (
     ratio_of_medians,
     wilson,
 )
-from bench.metrics.layers import feature_layers, named_after, widest_layer
+from bench.metrics.layers import first_layer, named_after, named_with_layer, widest_layer
 from bench.metrics.neighbours import check_features, nearest
 from bench.record import Measurement
 
@@ -212,11 +212,10 @@ class Memorisation(Metric):
         return [m.replace(name=named_after(m.name, evidence, layer)) for m in found] + [self._mifid(evidence)]
 
     def _mifid(self, evidence: Evidence) -> Measurement:
-        """On the narrowest layer, where the Fréchet distance is least biased."""
         from bench.metrics.frechet import frechet_distance
 
-        layer = min(feature_layers(evidence), key=lambda name: evidence.layers[name])
+        layer = first_layer(evidence, None, ("mid", "final", "pool"))
         train, test, fake = (evidence.features(split, layer) for split in ("train", "real", "fake"))
         measured = mifid(frechet_distance(test, fake), mifid_distance(train, fake))
-        standard = evidence.extractor == "inception" and evidence.layers[layer] == 2048
-        return measured if standard else measured.replace(name=named_after("mifd", evidence, layer))
+        standard = evidence.extractor == "inception" and layer == "pool"
+        return measured if standard else measured.replace(name=named_with_layer("mifd", evidence, layer))

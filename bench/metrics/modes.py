@@ -128,13 +128,13 @@ class StackedModes(Metric):
     needs = frozenset({"images", "labels"})
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        from bench.metrics.classifier import train_classifier
+        from bench.metrics.classes import train_classifier
 
         data = evidence.data
         if data.name != "stacked-mnist" or data.train_labels is None or data.test_labels is None:
             return []
-        classify = train_classifier(*_single_digits(data.train, data.train_labels), classes=10)
         images, digits = _single_digits(data.test, data.test_labels)
+        classify = train_classifier(*_single_digits(data.train, data.train_labels), images, digits)
         accuracy = proportion_of(classify(images) == digits, name="mode_classifier_accuracy", direction="none")
         return [*stacked_modes(evidence.samples, classify), accuracy]
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.intervals import area_under_roc, mean_of
-from bench.metrics.layers import feature_layers, named_after
+from bench.metrics.layers import first_layer, named_with_layer
 from bench.metrics.model_input import model_batches, to_images
 from bench.metrics.ssim import WINDOW, ssim
 from bench.record import Measurement
@@ -137,11 +137,11 @@ class Reconstruction(Metric):
             noisy = add_noise(images, level, evidence.seed)
             found.append(denoising_gain(images, noisy, self._rebuild(evidence, noisy), level))
         if evidence.extract is not None:
-            for layer in feature_layers(evidence):
-                standard = evidence.extractor == "inception" and evidence.layers[layer] == 2048
-                name = "rfid" if standard else named_after("rfd", evidence, layer)
-                original_features, rebuilt_features = (evidence.extract(z, layer) for z in (images, rebuilt))
-                found.append(reconstruction_fd(original_features, rebuilt_features, name))
+            layer = first_layer(evidence, None, ("mid", "final", "pool"))
+            standard = evidence.extractor == "inception" and layer == "pool"
+            name = "rfid" if standard else named_with_layer("rfd", evidence, layer)
+            original_features, rebuilt_features = (evidence.extract(z, layer) for z in (images, rebuilt))
+            found.append(reconstruction_fd(original_features, rebuilt_features, name))
         return found
 
     def _rebuild(self, evidence: Evidence, array: np.ndarray) -> np.ndarray:

@@ -38,7 +38,9 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, directions: int = 500
         axes = rng.normal(size=(min(CHUNK, directions - start), d))
         axes /= np.linalg.norm(axes, axis=1, keepdims=True)
         projected = [axes @ (x.astype(np.float64) - centre).T for x in (real, fake)]
-        squares[start : start + CHUNK] = _with_blocks_left_out(*projected) if offered else _squared(*map(_sort, projected))
+        squares[start : start + CHUNK] = (
+            _with_blocks_left_out(*projected) if offered else _squared(*map(_sort, projected))
+        )
     square = float(squares[:, 0].mean())
     plain = Measurement(np.sqrt(square), name="sliced_w2", n=m, direction="lower")
     if not offered:

@@ -141,9 +141,9 @@ def test_rfd_is_named_after_its_features_and_falls_with_a_wider_bottleneck():
 
     coarse = rfd(2, extractor="pixels", layers={"final": 8, "logits": 8})
     fine = rfd(32, extractor="pixels", layers={"final": 8, "logits": 8})
-    assert list(coarse) == ["rfd_pixels"]
-    assert fine["rfd_pixels"] < coarse["rfd_pixels"] / 5
-    assert list(rfd(2, extractor="inception", layers={"pool": 2048})) == ["rfid"]
+    assert list(coarse) == ["rfd_pixels_final"]
+    assert fine["rfd_pixels_final"] < coarse["rfd_pixels_final"] / 5
+    assert list(rfd(2, extractor="inception", layers={"pool": 8})) == ["rfid"]
 
 
 def test_batches_and_order_change_nothing():
