@@ -27,7 +27,10 @@ def footnotes(board: Leaderboard, about: Mapping[str, str] | None = None) -> lis
 
 
 def won_by_baselines(board: Leaderboard) -> dict[str, list[Column]]:
-    """Baseline -> the columns of quality in which its value is better than that of every trained model."""
+    """Baseline -> the columns of quality in which its value is better than that of every trained model.
+
+    Measures of memorisation count for copying alone: a baseline that makes nothing real is far from all training images.
+    """
     trained = board.section("ranked") + board.section("incomplete")
     found: dict[str, list[Column]] = {}
     for column in board.columns:
@@ -35,6 +38,8 @@ def won_by_baselines(board: Leaderboard) -> dict[str, list[Column]]:
             continue
         rivals = [row.cells[column].value for row in trained if column in row.cells]
         for row in board.section("baseline"):
+            if column.group == "memorisation" and row.model != COPY_BASELINE:
+                continue
             if rivals and column in row.cells and all(_better(row.cells[column].value, v, column) for v in rivals):
                 found.setdefault(row.model, []).append(column)
     return found
