@@ -100,10 +100,30 @@ def _holes(board: Leaderboard) -> Iterator[str]:
             yield f"Won by copying: {model}, which hands out training images, beats every trained model on {names}; alone, such a number rewards memorising."
         else:
             yield f"Won by a baseline: {model} beats every trained model on {names}."
+    for model, beaten in _not_better_than(board).items():
+        assert board.rank_by is not None
+        yield f"Not better than the baseline {model} on {board.rank_by.name}: {', '.join(beaten)}."
     for row in board.section("ranked"):
         suspicious = [c.name for c in board.columns if c.group == "quality" and _beats_floor(row, board, c)]
         if suspicious:
             yield f"{row.model} is better than real data on {', '.join(suspicious)}: check it for memorisation."
+
+
+def _not_better_than(board: Leaderboard) -> dict[str, list[str]]:
+    """Baseline that does not copy -> the ranked models whose value of rank_by is no better than its own, unless all are."""
+    column = board.rank_by
+    if column is None:
+        return {}
+    ranked = board.section("ranked")
+    found = {}
+    for baseline in board.section("baseline"):
+        if baseline.model == COPY_BASELINE or column not in baseline.cells:
+            continue
+        value = baseline.cells[column].value
+        beaten = [row.model for row in ranked if not _better(row.cells[column].value, value, column)]
+        if 0 < len(beaten) < len(ranked):  # all of them: told as won by a baseline
+            found[baseline.model] = beaten
+    return found
 
 
 def _beats_floor(row: Row, board: Leaderboard, column: Column) -> bool:

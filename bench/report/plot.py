@@ -131,7 +131,7 @@ def _points(board: Leaderboard, x_column: Column, y_column: Column) -> list[Poin
 def _strip(points: Sequence[Point]) -> tuple[float, float, float]:
     """(left edge, place of the marks, right edge) of the strip for what is not timed: the right sixth of the axes."""
     speeds = np.log([p.x.value for p in points if p.timed])
-    left, edge = speeds.min() - 0.8, speeds.max() + 1.2
+    left, edge = speeds.min() - 0.8, speeds.max() + 0.25 * max(4.0, speeds.max() - speeds.min())
     width = (edge - left) / 5
     edge, place, right = np.exp([edge, edge + 0.8 * width, edge + width])
     return float(edge), float(place), float(right)
