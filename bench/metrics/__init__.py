@@ -1,6 +1,6 @@
 """How good and how diverse: one file a metric family, pure functions on arrays, imported on first use.
 
-    from bench.metrics import frechet_distance, kernel_distance, prdc
+from bench.metrics import frechet_distance, kernel_distance, prdc
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HOME = {
     "data_copying": "memorisation",
 }
 
-__all__ = list(_HOME)  # noqa: PLE0604
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:
