@@ -21,7 +21,10 @@ from bench.record import MeasurementFields, fields_of
 from bench.space import ImageSpace
 
 RAW = "raw"
-CPU_BATCH, GPU_BATCH = 16, 256  # of feature extraction; on a CPU small batches stay in its cache, 1.6 times as fast as 64
+CPU_BATCH, GPU_BATCH = (
+    16,
+    256,
+)  # of feature extraction; on a CPU small batches stay in its cache, 1.6 times as fast as 64
 
 
 class FeatureBank:

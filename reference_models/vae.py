@@ -104,7 +104,9 @@ class VAE(GenerativeModel):
         mean, log_variance = self.posterior(x)
         uniform = torch.quasirandom.SobolEngine(self.config.latent, scramble=True, seed=0).draw(NLL_DRAWS)
         normal = torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6))
-        normal = ((normal - normal.mean(0)) / normal.std(0, correction=0)).float().to(x.device)  # exact first two moments
+        normal = (
+            ((normal - normal.mean(0)) / normal.std(0, correction=0)).float().to(x.device)
+        )  # exact first two moments
         draws = [self.log_likelihood(x, mean + (0.5 * log_variance).exp() * point) for point in normal]
         return gaussian_kl(mean, log_variance) - torch.stack(draws).mean(0)
 

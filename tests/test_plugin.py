@@ -28,7 +28,17 @@ metrics = ["reconstruction"]
 def installed(tmp_path_factory):
     """The plug-in pip-installed into a folder of its own."""
     target = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(target)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        str(target),
+    ]
     done = subprocess.run([*command, str(ROOT / "examples" / "plugin")], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     return target
@@ -37,7 +47,12 @@ def installed(tmp_path_factory):
 def bench(place, target, *words):
     environment = {**os.environ, "PYTHONPATH": f"{target}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "bench.cli", *words], cwd=place, env=environment, capture_output=True, text=True, timeout=200
+        [sys.executable, "-m", "bench.cli", *words],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout

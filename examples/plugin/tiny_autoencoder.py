@@ -1,6 +1,7 @@
 """A model of one's own: two linear layers, and a Gaussian fitted on the codes."""
 
 import torch
+
 from bench import GenerativeModel
 
 
