@@ -85,12 +85,12 @@ def test_decode_and_resize(benchmark, tmp_path: Path, side: int, count: int) -> 
     files = image_files(png_folder(tmp_path, side, count))
 
     def ours() -> None:
-        for _, images in _batches(_decoded(files, 32, {}, strict=True), 32):
+        for _, images in _batches(_decoded(files, 32, {}, strict=True), 16):
             resize(torch.from_numpy(images), 299)
 
     def theirs(workers: int) -> None:
         for _ in torch.utils.data.DataLoader(
-            utils.ResizeDataset(files, mode="clean"), batch_size=32, num_workers=workers
+            utils.ResizeDataset(files, mode="clean"), batch_size=16, num_workers=workers
         ):
             pass
 
