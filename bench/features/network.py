@@ -16,6 +16,8 @@ from bench.features.resize import ResizeMode, check_mode, resize
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of torchvision's convention, in grey levels
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
+_CPU_BATCH = 16  # larger batches leave a CPU's caches and make the allocator return memory between layers: slower
+
 
 class ConvNorm(nn.Module):
     """Convolution without bias, batch norm (eps 1e-3, as in TensorFlow's networks), activation.
@@ -83,9 +85,10 @@ class NetworkExtractor(Extractor):
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         check_images(images)
+        pieces = images.split(_CPU_BATCH) if images.device.type == "cpu" else (images,)
         with torch.inference_mode(), exact_float32():
-            features = self.run(self.pixels(images))
-        return {layer: features[layer].float() for layer in self.layers}
+            features = [self.run(self.pixels(piece)) for piece in pieces]
+        return {layer: torch.cat([piece[layer].float() for piece in features]) for layer in self.layers}
 
     def pixels(self, images: Tensor) -> Tensor:
         """uint8 ``(B, H, W, C)`` -> what the network reads: float32 ``(B, 3, side, side)``, normalised."""
