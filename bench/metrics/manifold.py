@@ -34,7 +34,8 @@ def squared_radii(points: np.ndarray, k: int) -> np.ndarray:
     radii = np.empty(len(points))
     unsure = np.arange(len(points))
     for dtype in (torch.float32, torch.float64):
-        unsure = _fill_radii(radii, points, unsure, k, dtype)
+        if len(unsure):
+            unsure = _fill_radii(radii, points, unsure, k, dtype)
     for row in unsure:  # closer to each other than rounding errors: all differences
         everyone = np.arange(len(points))
         squared = squared_distances(points, np.full_like(everyone, row), points, everyone)

@@ -25,7 +25,9 @@ Row = dict[str, Any]
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 """``draw(rng, n)`` -> ``(n, d)`` float64."""
 
-LOWEST, HIGHEST = 0.90, 0.99
+FRECHET_SIZES = ((8, 300, 300), (64, 80, 80), (64, 200, 200), (64, 1000, 600), (112, 1000, 1000))
+OTHER_SIZES = ((2, 200, 200), (16, 500, 300), (64, 1000, 1000))
+"""(d, real samples, fake samples) of the simulations."""
 
 
 class Population(NamedTuple):
@@ -134,9 +136,9 @@ def coverage_rows(repetitions: int = 400, seed: int = 0) -> Iterator[Row]:
     """All simulations, one row after the other: see ``coverage_table``."""
     for equal in (False, True):
         for noise in NOISES:
-            for d, n, m in ((8, 300, 300), (64, 80, 80), (64, 200, 200), (64, 1000, 600), (112, 1000, 1000)):
+            for d, n, m in FRECHET_SIZES:
                 yield from frechet_rows(linear_pair(noise, d, equal), n, m, repetitions, seed)
-            for d, n, m in ((2, 200, 200), (16, 500, 300), (64, 1000, 1000)):
+            for d, n, m in OTHER_SIZES:
                 yield from other_rows(linear_pair(noise, d, equal), n, m, repetitions, seed)
     yield from inception_rows(1000, 10, repetitions, seed)
     yield from inception_rows(1000, 1, repetitions, seed)

@@ -250,7 +250,12 @@ def evidence(extractor, layers):
 @pytest.mark.parametrize(
     ("extractor", "layers", "asked", "names"),
     [
-        ("effnetlite0", {"final": 5, "mid": 5, "logits": 9}, None, ["fd_effnetlite0_mid", "fd_corrected_effnetlite0_mid"]),
+        (
+            "effnetlite0",
+            {"final": 5, "mid": 5, "logits": 9},
+            None,
+            ["fd_effnetlite0_mid", "fd_corrected_effnetlite0_mid"],
+        ),
         ("effnetlite0", {"final": 5, "mid": 5}, "final", ["fd_effnetlite0_final", "fd_corrected_effnetlite0_final"]),
         ("inception", {"pool": 5, "logits": 9, "spatial": 5}, None, ["fid", "fid_corrected"]),
         ("inception", {"pool": 5, "spatial": 5}, "spatial", ["fd_inception_spatial", "fd_corrected_inception_spatial"]),

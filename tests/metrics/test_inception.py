@@ -82,7 +82,9 @@ def test_measurement_says_what_it_is():
     images = np.zeros((300, 4, 4, 1), np.uint8)
     logits = np.random.default_rng(0).standard_normal((300, 7))
     data = Data("toy", ImageSpace(1, 4, 4), images, images)
-    evidence = Evidence(data, images, lambda split, layer: {"fakelogits": logits}[split + layer], "net", {"logits": 7}, seed=3)
+    evidence = Evidence(
+        data, images, lambda split, layer: {"fakelogits": logits}[split + layer], "net", {"logits": 7}, seed=3
+    )
     (found,) = InceptionScore(splits=2).measure(evidence)
     assert (found.name, found.n, found.direction) == ("is_net", 300, "higher")
     assert float(found) == float(inception_score(logits, 2, seed=3))

@@ -72,7 +72,9 @@ def test_counts_are_those_of_the_definition(kind, closed):
         real, fake = real[:6, :1], fake[:7, :1]
     real, fake = real.astype(np.float32), fake.astype(np.float32)
     for k in (1, 3, 5):
-        assert values(prdc(real, fake, k, closed=closed)) == pytest.approx(by_definition(real, fake, k, closed), abs=1e-12)
+        assert values(prdc(real, fake, k, closed=closed)) == pytest.approx(
+            by_definition(real, fake, k, closed), abs=1e-12
+        )
 
 
 @pytest.mark.peer

@@ -73,7 +73,10 @@ def test_other_processes_give_the_batch_distance(tmp_path):
     assert float(streamed) == pytest.approx(float(frechet_distance(real, fake, interval=False)), rel=1e-10)
     assert streamed.n == 1300
     assert streamed.low is None
-    halves = [FrechetAccumulator(20).update(r, real=True).update(f, real=False) for r, f in ((real[:9], fake[9:]), (real[9:], fake[:9]))]
+    halves = [
+        FrechetAccumulator(20).update(r, real=True).update(f, real=False)
+        for r, f in ((real[:9], fake[9:]), (real[9:], fake[:9]))
+    ]
     assert float(halves[0].merge(halves[1]).compute()) == pytest.approx(float(streamed), rel=1e-10)
 
 
