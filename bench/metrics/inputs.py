@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias, Union
+
 import numpy as np
-from torch import Tensor
 
 from bench.errors import BenchError
 
-Features = np.ndarray | Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Features: TypeAlias = Union[np.ndarray, "Tensor"]
+
+
+def to_numpy(values: Features) -> np.ndarray:
+    """A tensor of any device, an array, or what numpy makes one of."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
 def feature_matrix(features: Features, what: str = "features") -> np.ndarray:
     """``(N, d)`` float32 or float64 (other types become float64) with N >= 2, d >= 1 and all finite, else BenchError."""
-    array = features.detach().cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
+    array = to_numpy(features)
     if array.ndim != 2 or array.shape[1] == 0:
         raise BenchError(
             f"{what} must be a matrix (N, d) with d >= 1, but the shape is {array.shape}; one row a sample"

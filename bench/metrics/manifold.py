@@ -32,9 +32,15 @@ class Pairs(NamedTuple):
 def squared_radii(points: np.ndarray, k: int) -> np.ndarray:
     """float64 ``(n,)``: squared distance of each point of ``(n, d)``, n > k, to its k-th nearest other point."""
     radii = np.empty(len(points))
-    unsure = _fill_radii(radii, points, np.arange(len(points)), k, torch.float32)
-    if len(unsure):  # closer to each other than float32 can tell
-        _fill_radii(radii, points, unsure, k, torch.float64)
+    unsure = np.arange(len(points))
+    for dtype in (torch.float32, torch.float64):
+        if len(unsure):
+            unsure = _fill_radii(radii, points, unsure, k, dtype)
+    for row in unsure:  # closer to each other than rounding errors: all differences
+        everyone = np.arange(len(points))
+        squared = squared_distances(points, np.full_like(everyone, row), points, everyone)
+        squared[row] = np.inf
+        radii[row] = np.partition(squared, k - 1)[k - 1]
     return radii
 
 

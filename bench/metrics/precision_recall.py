@@ -99,7 +99,7 @@ def _count(real: np.ndarray, fake: np.ndarray, k: int, closed: bool) -> np.ndarr
         balls_around += np.bincount(pairs.fake[pairs.in_real], minlength=len(fake))
         covered[pairs.real[pairs.in_real]] = True
         recalled[pairs.real[pairs.in_fake]] = True
-    return np.array([(balls_around > 0).mean(), recalled.mean(), balls_around.mean() / k, covered.mean()])
+    return np.array([(balls_around > 0).mean(), recalled.mean(), balls_around.sum() / (k * len(fake)), covered.mean()])
 
 
 def _blocks(real: np.ndarray, fake: np.ndarray, k: int, closed: bool) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import blas
 
 from bench.errors import BenchError
-from bench.metrics.inputs import Features, feature_matrix
+from bench.metrics.inputs import Features, feature_matrix, to_numpy
 
 BUFFER_ROWS = 1024  # a rank-k update with fewer rows wastes most of the machine
 
@@ -51,7 +51,7 @@ class Moments:
 
     def update(self, features: Features) -> Moments:
         """Take in a batch ``(B, d)``, B >= 0. Raises BenchError for another width or values that are not finite."""
-        batch = np.asarray(features.detach().cpu().numpy() if hasattr(features, "detach") else features)
+        batch = to_numpy(features)
         if batch.ndim != 2 or batch.shape[1] != self.width:
             raise BenchError(f"a batch of shape {batch.shape} does not fit moments of {self.width} dimensions")
         if not np.isfinite(batch).all():
