@@ -175,12 +175,12 @@ def _measure(
     )
     evidence = Evidence(
         data=data,
-        samples=fake,
+        samples=fake,  # type: ignore[arg-type]
         features=bank,
         extractor=bank.name,
         layers=bank.layers,
         seed=seed,
-        device=device,  # type: ignore[arg-type]
+        device=device,
     )
     found: list[Measurement] = []
     for part in parts:

@@ -121,6 +121,7 @@ class _Run:
             model.load_state_dict(safetensors.torch.load_file(self.out / WEIGHTS), strict=False)
         else:
             self.fit_prior(model, Batches(data, self.trial.batch_size, self.trial.seed, self.device))
+        self.costs.clear()  # those of the first run are kept
         self.training, self.artifacts, self.started = old.training, old.artifacts, old.started
         new = self.scored(data, load_samples(self.out), model.eval(), stale)
         return new.model_copy(

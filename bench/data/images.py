@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 MAX_ENCODED_BYTES = 256 * 2**20
 """An encoded image above this size is refused unread: no picture needs it, and a zip bomb declares it."""
 
-CHUNK = 256
+CHUNK, GROUP = 256, 16
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def load_images(
     ``arr_0``, or the only one that can be images. Raises BenchError where the path is missing, empty, damaged or of no known kind.
     """
     path = Path(path).expanduser()
+    if resolution is not None and resolution < 1:
+        raise BenchError(f"resolution = {resolution} is not possible; choose the side in pixels, 1 or more")
     if not path.exists():
         raise BenchError(f"{path} does not exist; give a folder of images, a .zip, a .npz or a .npy file")
     if path.suffix.lower() in (".npz", ".npy") and path.is_file():
@@ -113,7 +116,10 @@ def _load_encoded(
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
         for start in range(0, len(source.names), CHUNK):
             chunk = source.names[start : start + CHUNK]
-            for name, result in zip(chunk, pool.map(attempt, chunk), strict=True):
+            # one image a task would cost more than decoding a small image
+            groups = [chunk[i : i + GROUP] for i in range(0, len(chunk), GROUP)]
+            results = chain.from_iterable(pool.map(lambda group: [attempt(name) for name in group], groups))
+            for name, result in zip(chunk, results, strict=True):
                 if isinstance(result, str):
                     if strict:
                         raise BenchError(f"{_join(path, name)} is not a readable image: {result}")

@@ -102,8 +102,12 @@ def _in_child(trial: Trial, out: Path, events: TextIO) -> int:
 
 def _warm(trial: Trial) -> None:
     """Import what the trial needs and decode its data before the fork. Starts no thread pool and touches no device."""
+    import torch
+
     import bench.trial  # noqa: F401
     from bench import plan, registry
+
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimizer imports torch's compiler: two seconds
 
     _search(trial)
     registry.load(trial.model_target)

@@ -27,7 +27,7 @@ _HOME = {
     "data_copying": "memorisation",
 }
 
-__all__ = list(_HOME)  # noqa: PLE0604
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -72,23 +72,38 @@ def frechet_distance_from_stats(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLik
     if len(m1) != len(m2):
         raise BenchError(f"statistics of {len(m1)} and of {len(m2)} dimensions have no distance; use one feature layer")
     note = "no interval: it needs the features themselves, not their mean and covariance"
-    return Measurement(_distance(m1, s1, m2, s2, cross_trace(s1, s2)), name="fd", direction="lower", note=note)
+    return Measurement(FrechetTo(m1, s1)(m2, s2), name="fd", direction="lower", note=note)
 
 
-def cross_trace(sigma1: np.ndarray, sigma2: np.ndarray) -> float:
-    """tr (S1^1/2 S2 S1^1/2)^1/2 of positive semi-definite matrices.
+class FrechetTo:
+    """The distance of any Gaussian to one reference, whose factorisation is done once."""
 
-    With S1 = L L' the eigenvalues of L' S2 L are those wanted, and that matrix is symmetric. Where S1 is singular: the
-    singular values of S1^1/2 S2^1/2.
-    """
-    try:
-        factor = np.linalg.cholesky(sigma1)
-    except np.linalg.LinAlgError:
-        return _cross_trace_of_singular(sigma1, sigma2)
-    eigenvalues = np.linalg.eigvalsh(factor.T @ sigma2 @ factor)
-    if eigenvalues[0] <= 0:
-        return _cross_trace_of_singular(sigma1, sigma2)
-    return float(np.sqrt(eigenvalues).sum())
+    def __init__(self, mean: np.ndarray, covariance: np.ndarray) -> None:
+        self.mean, self.covariance = mean, covariance
+        try:
+            self.factor: np.ndarray | None = np.linalg.cholesky(covariance)
+        except np.linalg.LinAlgError:
+            self.factor = None
+
+    @classmethod
+    def features(cls, features: np.ndarray) -> FrechetTo:
+        moments = Moments.of(features)
+        return cls(moments.mean, moments.covariance())
+
+    def __call__(self, mean: np.ndarray, covariance: np.ndarray) -> float:
+        return _distance(self.mean, self.covariance, mean, covariance, self.cross_trace(covariance))
+
+    def cross_trace(self, other: np.ndarray) -> float:
+        """tr (S^1/2 O S^1/2)^1/2 for the reference's covariance S.
+
+        With S = L L' the eigenvalues of L' O L are those wanted, and that matrix is symmetric. Where one is singular: the
+        singular values of S^1/2 O^1/2.
+        """
+        if self.factor is not None:
+            eigenvalues = np.linalg.eigvalsh(self.factor.T @ other @ self.factor)
+            if eigenvalues[0] > 0:
+                return float(np.sqrt(eigenvalues).sum())
+        return _cross_trace_of_singular(self.covariance, other)
 
 
 def _cross_trace_of_singular(sigma1: np.ndarray, sigma2: np.ndarray) -> float:
@@ -118,9 +133,11 @@ def _distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.n
 
 def _raw(real: np.ndarray, fake: np.ndarray, real_moments: Moments, fake_moments: Moments) -> Measurement:
     sigma1, sigma2 = real_moments.covariance(), fake_moments.covariance()
-    few = min(len(real), len(fake)) <= real.shape[1]
-    cross = _cross_trace_of_few(real, fake) if few else cross_trace(sigma1, sigma2)
-    value = _distance(real_moments.mean, sigma1, fake_moments.mean, sigma2, cross)
+    if min(len(real), len(fake)) <= real.shape[1]:
+        cross = _cross_trace_of_few(real, fake)
+        value = _distance(real_moments.mean, sigma1, fake_moments.mean, sigma2, cross)
+    else:
+        value = FrechetTo(real_moments.mean, sigma1)(fake_moments.mean, sigma2)
     return Measurement(value, name="fd", n=len(fake), direction="lower")
 
 

@@ -98,12 +98,19 @@ def pair_variance(real: Deletions, fake: Deletions, sigma_r: np.ndarray, sigma_f
     From the second derivative of the distance, sum_ij g_ij D_ij D'_ij with g = s_i s_j / (s_i + s_j) for whitened changes D
     of the covariances, and fourth moments of the whitened coordinates, taken as uncorrelated beyond the second.
     """
-    g = np.outer(s, s) / (s[:, None] + s)
     n, m = len(real.influence), len(fake.influence)
-    same_real = _mean_square(g, real.fourth, real.fourth) + 4 * float((sigma_r**2).sum())
-    same_fake = _mean_square(g, fake.fourth, fake.fourth) + 4 * float((sigma_f**2).sum())
-    mixed = _mean_square(g, real.fourth, fake.fourth) + 4 * float((sigma_r * sigma_f).sum())
+    same_real = pair_mean_square(real.fourth, real.fourth, sigma_r, sigma_r, s)
+    same_fake = pair_mean_square(fake.fourth, fake.fourth, sigma_f, sigma_f, s)
+    mixed = pair_mean_square(real.fourth, fake.fourth, sigma_r, sigma_f, s)
     return same_real / (2 * n**2) + same_fake / (2 * m**2) + mixed / (n * m)
+
+
+def pair_mean_square(
+    fourth1: np.ndarray, fourth2: np.ndarray, sigma1: np.ndarray, sigma2: np.ndarray, s: np.ndarray
+) -> float:
+    """Mean square of the second derivative of the distance in the directions of two independent examples."""
+    g = np.outer(s, s) / (s[:, None] + s)
+    return _mean_square(g, fourth1, fourth2) + 4 * float((sigma1 * sigma2).sum())
 
 
 def _mean_square(g: np.ndarray, fourth1: np.ndarray, fourth2: np.ndarray) -> float:

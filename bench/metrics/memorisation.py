@@ -80,7 +80,7 @@ def data_copying(train: np.ndarray, test: np.ndarray, fake: np.ndarray, cells: i
     """
     check_features(train, test, fake)
     plain = Measurement(float("nan"), name="data_copying_ct", n=len(fake), unit="z")
-    clusters = KMeans(min(cells, len(train)), n_init=10, random_state=seed).fit(np.asarray(train, dtype=np.float64))
+    clusters = KMeans(min(cells, len(train)), n_init=3, random_state=seed).fit(np.asarray(train, dtype=np.float64))
     cell_of = [clusters.predict(np.asarray(each, dtype=np.float64)) for each in (train, test, fake)]
     total = weight_sum = variance_sum = 0.0
     for cell in range(clusters.n_clusters):

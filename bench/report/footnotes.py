@@ -27,7 +27,10 @@ def footnotes(board: Leaderboard, about: Mapping[str, str] | None = None) -> lis
 
 
 def won_by_baselines(board: Leaderboard) -> dict[str, list[Column]]:
-    """Baseline -> the columns of quality in which its value is better than that of every trained model."""
+    """Baseline -> the columns of quality in which its value is better than that of every trained model.
+
+    Measures of memorisation count for copying alone: a baseline that makes nothing real is far from all training images.
+    """
     trained = board.section("ranked") + board.section("incomplete")
     found: dict[str, list[Column]] = {}
     for column in board.columns:
@@ -35,6 +38,8 @@ def won_by_baselines(board: Leaderboard) -> dict[str, list[Column]]:
             continue
         rivals = [row.cells[column].value for row in trained if column in row.cells]
         for row in board.section("baseline"):
+            if column.group == "memorisation" and row.model != COPY_BASELINE:
+                continue
             if rivals and column in row.cells and all(_better(row.cells[column].value, v, column) for v in rivals):
                 found.setdefault(row.model, []).append(column)
     return found
@@ -95,10 +100,30 @@ def _holes(board: Leaderboard) -> Iterator[str]:
             yield f"Won by copying: {model}, which hands out training images, beats every trained model on {names}; alone, such a number rewards memorising."
         else:
             yield f"Won by a baseline: {model} beats every trained model on {names}."
+    for model, beaten in _not_better_than(board).items():
+        assert board.rank_by is not None
+        yield f"Not better than the baseline {model} on {board.rank_by.name}: {', '.join(beaten)}."
     for row in board.section("ranked"):
         suspicious = [c.name for c in board.columns if c.group == "quality" and _beats_floor(row, board, c)]
         if suspicious:
             yield f"{row.model} is better than real data on {', '.join(suspicious)}: check it for memorisation."
+
+
+def _not_better_than(board: Leaderboard) -> dict[str, list[str]]:
+    """Baseline that does not copy -> the ranked models whose value of rank_by is no better than its own, unless all are."""
+    column = board.rank_by
+    if column is None:
+        return {}
+    ranked = board.section("ranked")
+    found = {}
+    for baseline in board.section("baseline"):
+        if baseline.model == COPY_BASELINE or column not in baseline.cells:
+            continue
+        value = baseline.cells[column].value
+        beaten = [row.model for row in ranked if not _better(row.cells[column].value, value, column)]
+        if 0 < len(beaten) < len(ranked):  # all of them: told as won by a baseline
+            found[baseline.model] = beaten
+    return found
 
 
 def _beats_floor(row: Row, board: Leaderboard, column: Column) -> bool:

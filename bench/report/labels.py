@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,8 +61,16 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float, str, Any]], si
 
 
 def _bars(axes: Axes) -> list[np.ndarray]:
-    """Thin boxes around the error bars already drawn."""
+    """Thin boxes around the error bars the steps of the front and the floor, as already drawn."""
     boxes = []
+    for line in axes.lines:
+        if line.get_gid() == "floor line":
+            y = axes.transData.transform((1, float(np.asarray(line.get_ydata())[0])))[1]
+            boxes.append(np.array([axes.bbox.x0, y - 2, axes.bbox.x1, y + 2]))
+        if line.get_gid() == "front":
+            corners = axes.transData.transform(np.column_stack(line.get_data()))
+            corners = np.array([corner for a, b in pairwise(corners) for corner in (a, [b[0], a[1]])] + [corners[-1]])
+            boxes += [np.concatenate([np.minimum(a, b) - 2, np.maximum(a, b) + 2]) for a, b in pairwise(corners)]
     for container in axes.containers:
         for collection in container[2]:  # type: ignore[index]
             for segment in collection.get_segments():

@@ -92,7 +92,7 @@ def _header(column: Column, scale: int) -> str:
     name, _, rest = column.header(scale).partition(" (")
     metric, _, marks = name.partition(" ")
     unit = f"<br>({escape(rest)}" if rest else ""
-    return f"`{metric.replace('|', '')}` {escape(marks)}{unit}".strip()
+    return " ".join(part for part in (f"`{metric.replace('|', '')}`", escape(marks)) if part) + unit
 
 
 def _name(row: Row) -> str:

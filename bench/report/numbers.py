@@ -26,6 +26,9 @@ def format_estimate(estimate: Estimate | None, scale: int = 0) -> str:
     below, above = value - low, high - value
     if max(below, above) <= 1e-12 * abs(value):
         return format_number(value, digits=4)
+    if max(abs(value), abs(low), abs(high)) >= 1e12:
+        exponent = math.floor(math.log10(max(abs(value), abs(low), abs(high))))
+        return f"({format_estimate(estimate, scale + exponent)})e{exponent}"
     factor, suffix = _thousands(max(abs(value), abs(low), abs(high)))
     value, low, high, below, above = (v / factor for v in (value, low, high, below, above))
     if estimate.method != "min-max" and abs(below - above) <= 0.1 * max(below, above):
@@ -54,8 +57,10 @@ def format_number(value: float, digits: int = 3) -> str:
     """A number without interval: whole numbers in full, others to ``digits`` significant digits."""
     if not math.isfinite(value):
         return MISSING
-    if value == int(value) and abs(value) < 1e15:
+    if value == int(value) and abs(value) < 1e12:
         return f"{int(value):,}"
+    if abs(value) >= 1e12:
+        return f"{value:.{digits - 1}e}".replace("e+", "e")
     return _fixed(value, digits - 1 - math.floor(math.log10(abs(value))))
 
 

@@ -131,7 +131,7 @@ def _points(board: Leaderboard, x_column: Column, y_column: Column) -> list[Poin
 def _strip(points: Sequence[Point]) -> tuple[float, float, float]:
     """(left edge, place of the marks, right edge) of the strip for what is not timed: the right sixth of the axes."""
     speeds = np.log([p.x.value for p in points if p.timed])
-    left, edge = speeds.min() - 0.8, speeds.max() + 1.2
+    left, edge = speeds.min() - 0.8, speeds.max() + 0.25 * max(4.0, speeds.max() - speeds.min())
     width = (edge - left) / 5
     edge, place, right = np.exp([edge, edge + 0.8 * width, edge + width])
     return float(edge), float(place), float(right)
@@ -139,7 +139,7 @@ def _strip(points: Sequence[Point]) -> tuple[float, float, float]:
 
 def _scales(axes: Axes, points: Sequence[Point], board: Leaderboard, y_column: Column) -> None:
     """Log axes; a quality that reaches zero or below (an unbiased distance can) gets an axis that is linear near zero."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, SymmetricalLogLocator
 
     axes.set_xscale("log")
     edge, _, right = _strip(points)
@@ -153,12 +153,22 @@ def _scales(axes: Axes, points: Sequence[Point], board: Leaderboard, y_column: C
         axes.set_yscale("log")
         axes.set_ylim(ys.min() / 1.6, ys.max() * 1.6)
     else:
-        axes.set_yscale("symlog", linthresh=float(np.median(np.abs(ys[ys != 0]))) / 10 if (ys != 0).any() else 1.0)
+        trained = [p.y.value for p in points if p.row.section != "baseline" and p.y.value > 0] or [1.0]
+        axes.set_yscale("symlog", linthresh=min(trained) / 2, linscale=0.5)
+        axes.set_ylim(ys.min() - 0.2 * min(trained), ys.max() * 1.6)
+        axes.yaxis.set_major_locator(
+            SymmetricalLogLocator(base=10, linthresh=min(trained) / 2, subs=_subs(ys.max() / min(trained)))
+        )
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         if axis.get_scale() == "log":
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+            axis.set_major_locator(LogLocator(subs=_subs(high / low)))
         axis.set_major_formatter(FuncFormatter(_tick))
         axis.set_minor_formatter(NullFormatter())
+
+
+def _subs(span: float) -> tuple[int, ...]:
+    """Which multiples of powers of ten get a tick on an axis whose ends differ by the factor ``span``."""
+    return (1, 2, 5) if span < 200 else (1,)
 
 
 def _tick(value: float, _position: int) -> str:
@@ -177,7 +187,7 @@ def _floor(axes: Axes, board: Leaderboard, y_column: Column, points: Sequence[Po
             continue
         if cell.low is not None and cell.high is not None and cell.high > cell.low:
             axes.axhspan(cell.low, cell.high, color="#009E73", alpha=0.13, linewidth=0, zorder=0.7)
-        axes.axhline(cell.value, color="#009E73", linewidth=1.2, linestyle=(0, (5, 2)), zorder=1)
+        axes.axhline(cell.value, color="#009E73", linewidth=1.2, linestyle=(0, (5, 2)), zorder=1, gid="floor line")
         at = axes.transAxes.inverted().transform(axes.transData.transform([(p.x.value, p.y.value) for p in points]))
         near = at[
             np.abs(at[:, 1] - axes.transAxes.inverted().transform(axes.transData.transform((1, cell.value)))[1]) < 0.12
@@ -252,9 +262,14 @@ def _frame(axes: Axes, board: Leaderboard, x_column: Column, y_column: Column, p
     figure.text(
         0.105, 0.955, f"{board.dataset}: quality against sampling speed", fontsize=13, fontweight="bold", va="center"
     )
-    said = ["mean over seeds, 95 % intervals"] if len(board.seeds) > 2 else []
-    said += ["grey line: Pareto front"] if sum(p.row.front for p in points) > 1 else []
-    said += ["hollow: baselines and incomplete models"] if any(p.row.section != "ranked" for p in points) else []
+    said = (
+        ["mean and 95 % interval over seeds"]
+        if len(board.seeds) > 2
+        else ["fewer than 3 seeds: bars are no seed intervals"]
+    )
+    said += ["grey: Pareto front"] if sum(p.row.front for p in points) > 1 else []
+    said += ["hollow: not ranked"] if any(p.row.section != "ranked" for p in points) else []
+    said += ["linear near zero"] if axes.get_yscale() == "symlog" else []
     figure.text(0.105, 0.912, "; ".join(said), fontsize=9, color=GREY, va="center")
     y_unit = "" if y_column.unit == "1" else f", {y_column.unit}"
     axes.set_ylabel(f"{y_column.name}{y_unit}  ({y_column.arrow} {better})", fontsize=10)

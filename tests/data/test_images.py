@@ -349,3 +349,9 @@ def test_encrypted_member_is_corrupt_not_a_crash(tmp_path, rng):
 def test_unusable_path_is_one_sentence(prepare, message, tmp_path):
     with pytest.raises(BenchError, match=message):
         load_images(prepare(tmp_path / "thing"))
+
+
+def test_resolution_must_be_positive(write_pictures):
+    folder, _ = write_pictures({"a.png": (4, 4, 3)})
+    with pytest.raises(BenchError, match="resolution = 0 is not possible"):
+        load_images(folder, resolution=0)

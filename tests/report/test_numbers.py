@@ -38,6 +38,8 @@ def test_error_is_rounded_by_the_particle_data_groups_rule(error, rounded, decim
         (pm(0.827, 0.367), "0.8 ± 0.4"),
         (pm(12345.6, 678.9), "12,300 ± 700"),
         (pm(1234.5, 67.8), "1230 ± 70"),
+        (pm(3.34e14, 0.512e14), "(3.3 ± 0.5)e14"),
+        (Estimate(2.5e15, None, None, 1, "none"), "2.50e15"),
         (pm(203_456, 14_000), "203k ± 14k"),
         (pm(1_050_000, 124_000), "1.05M ± 0.12M"),
         (Estimate(2.5e9, 2.4e9, 2.9e9, 9, "bootstrap"), "2.50G [2.40, 2.90]"),

@@ -119,6 +119,18 @@ def test_copying_is_reported_only_where_it_wins():
     assert any(note.startswith("Won by a baseline: mean") for note in footnotes(board))
 
 
+def test_models_no_better_than_a_baseline_are_named():
+    good, bad = rows("good", {KID: [0.1, 0.1, 0.11]}), rows("bad", {KID: [0.5, 0.5, 0.51]})
+    gaussian, copies = (
+        rows("gaussian", {KID: [0.2] * 3}, role="baseline"),
+        rows("copy-train", {KID: [0.0] * 3}, role="baseline"),
+    )
+    notes = "\n".join(footnotes(leaderboard(frame(good, bad, gaussian, copies))))
+    assert "Not better than the baseline gaussian on kid_effnetlite0: bad." in notes
+    assert "baseline copy-train" not in notes
+    assert "Not better" not in "\n".join(footnotes(leaderboard(frame(good, gaussian, copies))))
+
+
 def test_a_model_better_than_real_data_is_suspected_of_memorising():
     def notes(values):
         floor = rows("floor", {FD: ([5.0] * 3, [0.5] * 3)}, role="floor")

@@ -1,0 +1,229 @@
+"""What holds for every reference model: shapes, ranges, reproducibility, precision, state, listings."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import dataclasses
+import inspect
+import json
+from collections.abc import Callable
+from importlib.metadata import entry_points
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.model import (
+    Batch,
+    BenchError,
+    GenerativeModel,
+    ImageSpace,
+    SampleGenerator,
+    TokenSpace,
+    VectorSpace,
+    capabilities,
+)
+
+MODELS = {point.name: point.load() for point in entry_points(group="bench.models") if "reference_models" in point.value}
+TRAINED = [name for name, model in MODELS.items() if model.trains]
+SMALL = {name: {"width": 8} for name in TRAINED}
+SPACE = ImageSpace(1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def fitted(digits: Tensor, train: Callable) -> Callable[[str], GenerativeModel]:
+    """``fitted(name)``: the model after a few steps on digits, trained once; a copy, so that tests may change it."""
+    done: dict[str, GenerativeModel] = {}
+
+    def make(name: str) -> GenerativeModel:
+        if name not in done:
+            torch.manual_seed(0)
+            done[name] = MODELS[name](SPACE, **SMALL.get(name, {}))
+            train(done[name], digits, 15, batch_size=32)
+        return copy.deepcopy(done[name])
+
+    return make
+
+
+def draw(model: GenerativeModel, n: int, seed: int = 0, batch_size: int | None = None) -> Tensor:
+    size = batch_size or n
+    starts = range(0, n, size)
+    with torch.inference_mode():
+        return torch.cat([model.sample(min(size, n - i), SampleGenerator(seed, min(size, n - i), i)) for i in starts])
+
+
+def test_all_models_are_registered() -> None:
+    assert set(MODELS) == {
+        "autoencoder", "vae", "gan", "ddpm", "flow-matching", "copy-train", "gaussian", "mean", "noise", "floor",
+    }  # fmt: skip
+    assert set(TRAINED) == {"autoencoder", "vae", "gan", "ddpm", "flow-matching"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_are_finite_and_in_range(name: str, fitted: Callable) -> None:
+    x = draw(fitted(name), 6)
+    assert x.shape == (6, 1, 8, 8)
+    assert x.dtype == torch.float32
+    assert x.min() >= -1
+    assert x.max() <= 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_sample_i_does_not_depend_on_the_batch_size(name: str, fitted: Callable) -> None:
+    model = fitted(name)
+    whole, parts = ((draw(model, 21, batch_size=size) * 127.5 + 127.5).round() for size in (21, 8))
+    assert (whole - parts).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_depend_on_the_seed_and_on_nothing_else(name: str, fitted: Callable) -> None:
+    model = fitted(name)
+    first = draw(model, 4, seed=1)
+    torch.rand(5)
+    assert torch.equal(first, draw(model, 4, seed=1))
+    assert name == "mean" or not torch.equal(first, draw(model, 4, seed=2))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training_is_deterministic(name: str, digits: Tensor, train: Callable) -> None:
+    samples = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        model = MODELS[name](SPACE, **SMALL[name])
+        train(model, digits[:128], 4, batch_size=16)
+        samples.append(draw(model, 3))
+    assert torch.equal(*samples)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_state_dict_carries_the_model(name: str, fitted: Callable, digits: Tensor) -> None:
+    model, fresh = fitted(name), MODELS[name](SPACE, **SMALL.get(name, {})).eval()
+    state = model.state_dict()
+    assert all(tensor.is_contiguous() for tensor in state.values())  # what safetensors can store
+    fresh.load_state_dict(state)
+    if name in ("copy-train", "floor"):
+        assert state == {}  # the training set is not a weight: it is given anew
+        fresh.fit_prior([Batch(digits)])
+    assert torch.equal(draw(model, 4), draw(fresh, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", TRAINED)
+def test_trains_under_autocast(name: str, dtype: torch.dtype, digits: Tensor) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name](SPACE, **SMALL[name])
+    with torch.autocast("cpu", dtype=dtype):
+        losses = model.train_step(Batch(digits[:16]), 0.5)
+    for loss in losses.values():
+        assert isinstance(loss, Tensor)
+        assert loss.ndim == 0
+        assert loss.dtype == torch.float32
+        assert not loss.requires_grad
+        assert loss.isfinite()
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "vae", "ddpm", "flow-matching"])
+def test_the_loss_goes_down(name: str, digits: Tensor, train: Callable) -> None:
+    torch.manual_seed(0)
+    losses = train(MODELS[name](SPACE, **SMALL[name]), digits, 60)
+    first = next(iter(losses[0]))
+    assert sum(loss[first] for loss in losses[-10:]) < 0.8 * sum(loss[first] for loss in losses[:10])
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_averaged_weights_and_buffers_still_sample(name: str, fitted: Callable, digits: Tensor) -> None:
+    """The harness averages every floating parameter and buffer of the model; that must not break it."""
+    model = fitted(name)
+    other = MODELS[name](SPACE, **SMALL[name])
+    with torch.no_grad():
+        for a, b in zip([*model.parameters(), *model.buffers()], [*other.parameters(), *other.buffers()], strict=True):
+            if a.is_floating_point() and "log_weights" not in name:
+                a.lerp_(b, 0.5)
+    if hasattr(model, "fit_prior"):
+        model.fit_prior([Batch(digits)])
+    assert draw(model, 3).isfinite().all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_vectors(name: str, ring: Tensor, train: Callable) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name](VectorSpace(2))
+    train(model, ring, 5)
+    x = draw(model, 7)
+    assert x.shape == (7, 2)
+    assert x.isfinite().all()
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("space", [ImageSpace(3, 8, 8), ImageSpace(1, 16, 16), ImageSpace(3, 32, 32)], ids=str)
+def test_other_images(name: str, space: ImageSpace, train: Callable) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name](space, **SMALL[name])
+    train(model, torch.rand(32, *space.shape) * 2 - 1, 1, batch_size=8)
+    assert draw(model, 2).shape == (2, *space.shape)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_listings_can_read_it_without_importing(name: str) -> None:
+    model = MODELS[name]
+    (definition,) = (
+        node
+        for node in ast.parse(inspect.getsource(inspect.getmodule(model))).body
+        if isinstance(node, ast.ClassDef) and node.name == model.__name__
+    )
+    first_line = (ast.get_docstring(definition) or "").splitlines()[0]
+    assert first_line.endswith(".")
+    literals = {
+        target.id: ast.literal_eval(node.value)
+        for node in definition.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id in ("family", "paper", "known_failures", "trains")
+    }
+    assert literals["family"]
+    assert literals["known_failures"]
+    assert "paper" in literals
+    assert literals.get("trains", True) == model.trains
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_configs_are_frozen_and_survive_json(name: str) -> None:
+    config = MODELS[name].make_config()
+    values = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert MODELS[name].make_config(**values) == config
+    for field in dataclasses.fields(config):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(config, field.name, None)
+
+
+def test_capabilities() -> None:
+    found = {name: set(capabilities(model(SPACE))) for name, model in MODELS.items()}
+    assert found["autoencoder"] == {"FitsPrior", "Reconstructs", "HasLatent"}
+    assert found["vae"] == {"Reconstructs", "HasLatent", "HasLikelihood"}
+    assert found["gan"] == found["noise"] == set()
+    assert found["ddpm"] == found["flow-matching"] == {"Iterative"}
+    assert found["gaussian"] == found["mean"] == found["copy-train"] == found["floor"] == {"FitsPrior"}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_wrong_space_and_unknown_option(name: str) -> None:
+    with pytest.raises(BenchError, match="sequences"):
+        MODELS[name](TokenSpace(5, 5))
+    with pytest.raises(BenchError, match="did you mean 'width'"):
+        MODELS[name](SPACE, widht=8)
+
+
+def test_reconstructions_and_codes(fitted: Callable, digits: Tensor) -> None:
+    for name in ("autoencoder", "vae"):
+        model = fitted(name)
+        with torch.inference_mode():
+            z = model.encode(digits[:5])
+            assert z.shape == (5, model.config.latent)
+            torch.testing.assert_close(model.decode(z), model.reconstruct(digits[:5]))
+
+
+def test_autoencoder_without_its_prior_says_so() -> None:
+    with pytest.raises(BenchError, match="fit_prior"):
+        MODELS["autoencoder"](SPACE).sample(2, SampleGenerator(0, 2))

@@ -1,0 +1,121 @@
+"""Samplers against ordinary differential equations and Gaussian diffusions with known solutions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from reference_models.ddpm import cosine_schedule, linear_schedule
+from reference_models.samplers import (
+    EVALUATIONS,
+    ODE_SAMPLERS,
+    sample_ddim,
+    sample_ddpm,
+    uniform_times,
+)
+
+
+@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2)])
+def test_order_of_accuracy(name: str, order: int) -> None:
+    """dx/dt = x cos t from x(0) = x0 has the solution x0 exp(sin t); halving the step divides the error by 2^order."""
+    x0 = torch.randn(5, dtype=torch.float64)
+    errors = []
+    for steps in (40, 80):
+        x = ODE_SAMPLERS[name](lambda x, t: x * math.cos(t), x0, uniform_times(0.0, 1.0, steps))
+        errors.append(float((x - x0 * math.exp(math.sin(1.0))).abs().max()))
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.1)
+
+
+@pytest.mark.parametrize("name", sorted(ODE_SAMPLERS))
+def test_evaluations_are_counted_right(name: str) -> None:
+    calls = []
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        calls.append(t)
+        return torch.ones_like(x)
+
+    x = ODE_SAMPLERS[name](velocity, torch.zeros(3), uniform_times(0.0, 1.0, 7))
+    assert len(calls) == 7 * EVALUATIONS[name]
+    assert min(calls) == 0.0
+    assert max(calls) <= 1.0
+    torch.testing.assert_close(x, torch.ones(3))  # a constant velocity is integrated exactly
+
+
+def test_uniform_times_are_exact_at_both_ends() -> None:
+    times = uniform_times(1.0, 0.0, 3)
+    assert times[0] == 1.0
+    assert times[-1] == 0.0
+    assert len(times) == 4
+
+
+class GaussianData:
+    """The optimal denoiser of data ~ N(mean, std^2) under a schedule: linear, hence every sampler is known exactly."""
+
+    def __init__(self, alphas_cumprod: Tensor, mean: float, std: float) -> None:
+        self.alphas, self.mean, self.std = alphas_cumprod, mean, std
+
+    def alpha_bar(self, t: float) -> float:
+        return float(self.alphas[round(1000 * t)])
+
+    def denoise(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        a = self.alpha_bar(t)
+        gain = math.sqrt(a) * self.std**2 / (a * self.std**2 + 1 - a)
+        x0 = self.mean + gain * (x - math.sqrt(a) * self.mean)
+        return x0, (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
+
+
+@pytest.fixture(params=[cosine_schedule, linear_schedule])
+def gaussian(request: pytest.FixtureRequest) -> GaussianData:
+    return GaussianData(request.param(), mean=0.7, std=0.4)
+
+
+def grid(steps: int) -> list[float]:
+    return [round(1000 * (1 - step / steps)) / 1000 for step in range(steps)] + [0.0]
+
+
+def test_ddim_carries_noise_to_the_data_distribution(gaussian: GaussianData) -> None:
+    x = torch.linspace(-3, 3, 101, dtype=torch.float64)
+    out = sample_ddim(gaussian.denoise, x, grid(1000), gaussian.alpha_bar, torch.randn_like)
+    torch.testing.assert_close(out, gaussian.mean + gaussian.std * x, atol=0.02, rtol=0)
+
+
+def test_ddpm_samples_have_the_moments_of_the_data(gaussian: GaussianData) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def randn_like(x: Tensor) -> Tensor:
+        return torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+    x = randn_like(torch.empty(20_000, dtype=torch.float64))
+    out = sample_ddpm(gaussian.denoise, x, grid(1000), gaussian.alpha_bar, randn_like)
+    assert float(out.mean()) == pytest.approx(gaussian.mean, abs=5 * gaussian.std / math.sqrt(len(x)))
+    assert float(out.std()) == pytest.approx(gaussian.std, rel=0.03)
+
+
+@pytest.mark.parametrize("steps", [1000, 10])
+def test_ddim_with_eta_one_is_ddpm(gaussian: GaussianData, steps: int) -> None:
+    """Same noise, same numbers: the two formulas are written independently of each other."""
+    x, results = torch.randn(50, dtype=torch.float64), []
+    for sampler, arguments in ((sample_ddim, (1.0,)), (sample_ddpm, ())):
+        generator = torch.Generator().manual_seed(3)
+
+        def randn_like(x: Tensor, generator: torch.Generator = generator) -> Tensor:
+            return torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+        results.append(sampler(gaussian.denoise, x, grid(steps), gaussian.alpha_bar, randn_like, *arguments))
+    torch.testing.assert_close(results[0], results[1], atol=1e-9, rtol=1e-9)
+
+
+def test_ddpm_step_is_the_gaussian_posterior(gaussian: GaussianData) -> None:
+    """q(x_s | x_t, x_0) by Bayes' rule: the product of two Gaussians in x_s."""
+    t, s = 0.6, 0.3
+    a, b = gaussian.alpha_bar(t), gaussian.alpha_bar(s)
+    x = torch.randn(7, dtype=torch.float64)
+    x0, _ = gaussian.denoise(x, t)
+    precision = (a / b) / (1 - a / b) + 1 / (1 - b)
+    mean = (math.sqrt(a / b) * x / (1 - a / b) + math.sqrt(b) * x0 / (1 - b)) / precision
+    for noise in (0.0, 1.0):
+        step = sample_ddpm(gaussian.denoise, x, [t, s], gaussian.alpha_bar, lambda x, z=noise: torch.full_like(x, z))
+        torch.testing.assert_close(step, mean + noise / math.sqrt(precision))
