@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 
 from bench.metrics.bins import divergence, jensen_shannon, kullback_leibler
-from bench.metrics.clipped import clipped_coverage, clipped_density
+from bench.metrics.clipped import calibrated, clipped_coverage, clipped_density, uncalibrated_coverage
 from bench.metrics.fld import fld
 from bench.metrics.intervals import area_under_roc, difference_of_proportions, mean_of, proportion_of, ratio_of_means
 from bench.metrics.latent import trimmed_mean
@@ -198,7 +198,8 @@ def sliced(repetitions: int = 200, seed: int = 0) -> Iterator[Row]:
 
 
 def clipped(repetitions: int = 200, seed: int = 0) -> Iterator[Row]:
-    """Clipped Density and Coverage for a fixed reference; the truth is the density of very many samples, and the mean coverage."""
+    """Clipped Density and Coverage for a fixed reference. The truth is the density of very many samples, and the calibrated
+    mean of the uncalibrated coverage over other draws than those counted. At the ceiling (truth 1) both nearly always cover."""
     rng = np.random.default_rng(seed)
     for shape in ("normal", "exponential"):
         real = getattr(rng, shape)(size=(300, 6))
@@ -215,9 +216,15 @@ def clipped(repetitions: int = 200, seed: int = 0) -> Iterator[Row]:
                     return clipped_density(real, fake(n))
 
                 yield simulate("clipped_density", label, n, truth, draw, repetitions)
-                drawn = [clipped_coverage(real, fake(n)) for _ in range(repetitions)]
-                mean = float(np.mean([float(each) for each in drawn]))
-                yield simulate("clipped_coverage", label, n, mean, iter(drawn).__next__, repetitions)
+                expected = float(np.mean([uncalibrated_coverage(real, fake(n)) for _ in range(repetitions)]))
+                share = calibrated(expected, len(real), n, 5)
+
+                def draw_coverage(
+                    n: int = n, fake: Callable[[int], np.ndarray] = fake, real: np.ndarray = real
+                ) -> Measurement:
+                    return clipped_coverage(real, fake(n))
+
+                yield simulate("clipped_coverage", label, n, share, draw_coverage, repetitions)
 
 
 def path_lengths(repetitions: int = 2000, seed: int = 0) -> Iterator[Row]:

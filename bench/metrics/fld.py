@@ -23,6 +23,7 @@ BACKGROUND_SHRINKAGE = 0.81
 BLOCKS = 10
 LARGEST = 100.0
 """Above this the mean is decided by the few test examples that no Gaussian is near, and has no interval."""
+DECIDED_BY_FEW = "no interval: few examples decide the value; the samples may be copies, or far from the data"
 ROWS = 512
 
 
@@ -56,18 +57,12 @@ def fld_gap(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> Measuremen
     own, _ = _mixtures(train, test, fake)
     on_train, on_test = 100 * own.nll(own.train), 100 * own.nll(own.test)
     value = float(on_train.mean() - on_test.mean())
+    plain = Measurement(value, name="fld_gap", n=len(fake), unit="1e-2 nats/dim", direction="higher")
+    if abs(value) > LARGEST:
+        return plain.replace(note=DECIDED_BY_FEW)
     error = math.sqrt(on_train.var(ddof=1) / len(on_train) + on_test.var(ddof=1) / len(on_test))
     half = float(stats.norm.ppf(0.975)) * error
-    return Measurement(
-        value,
-        name="fld_gap",
-        low=value - half,
-        high=value + half,
-        n=len(fake),
-        unit="1e-2 nats/dim",
-        direction="higher",
-        interval="normal, samples fixed",
-    )
+    return plain.replace(low=value - half, high=value + half, interval="normal, samples fixed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +145,7 @@ def _with_interval(plain: Measurement, own: _Mixture, differences: np.ndarray) -
     if len(differences) < 50 or len(own.centres) < 50:
         return plain.replace(note="no interval: fewer than 50 samples or test examples")
     if plain > LARGEST:
-        return plain.replace(note="no interval: few test examples decide the value; the samples may be copies")
+        return plain.replace(note=DECIDED_BY_FEW)
     without = np.array([100 * own.nll(own.test, left_out=block).mean() for block in range(BLOCKS)])
     of_samples = (BLOCKS - 1) ** 2 * without.var(ddof=1) / BLOCKS
     error = math.sqrt(differences.var(ddof=1) / len(differences) + of_samples)

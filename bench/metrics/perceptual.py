@@ -63,8 +63,8 @@ def ms_ssim_diversity(
     values = ms_ssim(images[first], images[second]) if len(first) else np.zeros(0)
     name = "ms_ssim_diversity" if labels is None else "ms_ssim_diversity_within"
     measured = mean_of(values, name=name)
-    scales = f"{ms_ssim_scales(*images.shape[1:3])} scales"
-    return measured.replace(note=scales if measured.note is None else f"{scales}; {measured.note}")
+    scales = f"scales: {ms_ssim_scales(*images.shape[1:3])}"
+    return measured.replace(n=len(images), note=scales if measured.note is None else f"{scales}; {measured.note}")
 
 
 def random_pairs(n: int, pairs: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,13 @@ import pytest
 from scipy.stats import betabinom
 
 from bench.errors import BenchError
-from bench.metrics.clipped import calibrated, clipped_coverage, clipped_density, expected_coverage
+from bench.metrics.clipped import (
+    calibrated,
+    clipped_coverage,
+    clipped_density,
+    expected_coverage,
+    uncalibrated_coverage,
+)
 
 
 def by_definition(real, fake, k):
@@ -96,6 +102,16 @@ def test_intervals_hold_the_value_for_another_draw():
         truth = np.mean([float(m) for m in drawn])
         assert np.mean([m.low <= truth <= m.high for m in drawn]) >= 0.85
         assert {m.n for m in drawn} == {200}
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.2, 1.5])
+def test_coverage_interval_holds_the_calibrated_expected_score_also_at_the_ceiling(scale):
+    rng = np.random.default_rng(21)
+    real = rng.normal(size=(200, 5))
+    expected = np.mean([uncalibrated_coverage(real, scale * rng.normal(size=(100, 5))) for _ in range(150)])
+    truth = calibrated(expected, 200, 100, 5)
+    drawn = [clipped_coverage(real, scale * rng.normal(size=(100, 5))) for _ in range(150)]
+    assert np.mean([m.low <= truth <= m.high for m in drawn]) >= 0.88
 
 
 def test_wrong_input_is_said():
