@@ -21,7 +21,7 @@ class TrialFailure(Exception):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A half sentence for the end of an error: the nearest known name, else all of them."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if near:
         return f"did you mean '{near[0]}'?"
     return f"known: {', '.join(known)}" if known else "none is known"

@@ -164,10 +164,8 @@ class GenerativeModel(nn.Module, abc.ABC):
 
     @property
     def device(self) -> torch.device:
-        tensor = next(iter(self.parameters()), None)
-        if tensor is None:
-            tensor = next(iter(self.buffers()), None)
-        return torch.device("cpu") if tensor is None else tensor.device
+        tensors: list[Tensor] = [*self.parameters(), *self.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")
 
 
 # --- Capabilities: implement the methods and the harness finds them -------------------------------------------------

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
 SCHEMA_VERSION = 1
 
 Direction = Literal["higher", "lower", "none"]
@@ -108,3 +110,78 @@ class Measurement(float):
         unit = "" if self.unit == "1" else f" {self.unit}"
         n = "" if self.n is None else f", n={self.n}"
         return f"<{self.name or 'measurement'} {float(self):.6g}{bounds}{unit}{n}>"
+
+
+class MeasurementFields(BaseModel):
+    """A Measurement as it stands in a record."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="what was computed, as a protocol name, e.g. fd_effnetlite0_mid")
+    value: float | None = Field(description="point estimate; null where it is not a finite number")
+    low: float | None = Field(None, description="lower end of the 95 % interval; null where none can be given")
+    high: float | None = Field(None, description="upper end of the 95 % interval; null where none can be given")
+    n: int | None = Field(None, description="number of samples, images or repetitions the value rests on")
+    unit: str = Field("1", description="unit; '1' for a pure number")
+    direction: Direction = Field("none", description="which way is better")
+    interval: str | None = Field(None, description="how the interval was made; 'exact' for counts")
+    note: str | None = Field(None, description="a warning for the reader")
+    source: str = Field(
+        "cost", description="registered metric that produced it, or 'cost' for what the harness measured"
+    )
+    protocol: str = Field(
+        "", description="short hash of all that must agree before two numbers may stand in one column"
+    )
+
+
+class Record(BaseModel):
+    """What a trial leaves behind: one JSON line of ``records.jsonl``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = Field(1, description="version of this schema")
+    trial: str = Field(description="content hash of data, model code, config, seed, budget and device class")
+    suite: str = Field(description="suite of benchmarks.toml")
+    dataset: str = Field(description="name of the data set variant")
+    model: str = Field(description="name of the model variant")
+    family: str = Field("other", description="family of the model")
+    role: Literal["trained", "baseline", "floor"] = Field("trained", description="how the row is shown")
+    seed: int = Field(description="training seed; the sampling seed derives from it")
+    status: Status = Field(description="'complete', or how the trial ended instead")
+    reason: str | None = Field(None, description="why it did not complete, in one sentence")
+    started: str = Field(description="UTC time of the start, ISO 8601")
+    budget: dict[str, float] = Field(description="what training could spend: unit -> amount")
+    config: dict[str, Any] = Field(description="the resolved trial: targets, options, batch sizes, precision, samples")
+    measurements: list[MeasurementFields] = Field(description="every number, with its interval")
+    scoring: dict[str, str] = Field(description="metric -> digest of its code, options and extractor")
+    training: dict[str, Any] = Field(
+        default_factory=dict, description="steps, images, losses, precision chosen and why"
+    )
+    seconds: dict[str, float] = Field(default_factory=dict, description="wall seconds of each phase of the trial")
+    artifacts: dict[str, str] = Field(default_factory=dict, description="SHA-256 of the sample set and the weights")
+    environment: str = Field(description="short hash of hardware and versions that decide speed")
+    provenance: dict[str, Any] = Field(description="hardware, versions, git state, data set licence and digest")
+
+    def get(self, name: str) -> Measurement:
+        """The measurement called ``name``; KeyError where the trial has none."""
+        for fields in self.measurements:
+            if fields.name == name:
+                return Measurement.from_dict(fields.model_dump(exclude={"protocol", "source"}))
+        raise KeyError(name)
+
+    def to_line(self) -> str:
+        """One line of strict JSON (no NaN, no newline)."""
+        return self.model_dump_json()
+
+
+def fields_of(measurement: Measurement, source: str, protocol: str) -> MeasurementFields:
+    """A measurement as it is stored; a value that is not finite becomes null with a note."""
+    fields = measurement.to_dict()
+    for key in ("value", "low", "high"):
+        if fields[key] is not None and not math.isfinite(fields[key]):
+            fields[key] = None
+    if fields["value"] is None:
+        fields["note"] = fields["note"] or "not a finite number"
+    if fields["low"] is None or fields["high"] is None:
+        fields["low"] = fields["high"] = None
+    return MeasurementFields(**fields, source=source, protocol=protocol)

@@ -65,7 +65,8 @@ class VAE(GenerativeModel):
         self.log_scale = nn.Parameter(torch.tensor(math.log(0.3)))  # of the noise, one for all pixels
         networks = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.optimizer = torch.optim.Adam(networks, fused=True)
-        self.scale_optimizer = torch.optim.Adam([self.log_scale], fused=True)
+        # the first gradients are huge: a long memory of them would freeze the scale
+        self.scale_optimizer = torch.optim.Adam([self.log_scale], betas=(0.9, 0.9), fused=True)
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
@@ -102,7 +103,10 @@ class VAE(GenerativeModel):
         """
         mean, log_variance = self.posterior(x)
         uniform = torch.quasirandom.SobolEngine(self.config.latent, scramble=True, seed=0).draw(NLL_DRAWS)
-        normal = torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6)).float().to(x.device)
+        normal = torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6))
+        normal = (
+            ((normal - normal.mean(0)) / normal.std(0, correction=0)).float().to(x.device)
+        )  # exact first two moments
         draws = [self.log_likelihood(x, mean + (0.5 * log_variance).exp() * point) for point in normal]
         return gaussian_kl(mean, log_variance) - torch.stack(draws).mean(0)
 

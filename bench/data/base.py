@@ -20,8 +20,10 @@ class Data:
     train, test: images uint8 ``(N, H, W, C)``; vectors float32 ``(N, d)``; tokens int64 ``(N, L)``.
     train_labels, test_labels: int64 ``(N,)`` class indices into ``classes``, or None.
     classes: class names in index order, or ().
-    factors: optional named generative factors of each training/test example (``{"shape": (N,) int64, ...}``).
-    log_density: optional known log density ``(N, d) -> (N,)`` in nats, for synthetic sets with a closed form.
+    train_factors, test_factors: optional named generative factors of each example (``{"shape": (N,) int64, ...}``).
+    train_captions, test_captions: optional text for each example, in the order of the examples.
+    truth: what is known of a synthetic set: an object with a closed-form density (``bench.data.mixtures.GaussianMixture``) or
+        one that reads the factors off an image (``bench.data.shapes.SpriteTruth``); None for real data.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Data:
     classes: tuple[str, ...] = ()
     train_factors: dict[str, np.ndarray] | None = None
     test_factors: dict[str, np.ndarray] | None = None
+    train_captions: tuple[str, ...] | None = None
+    test_captions: tuple[str, ...] | None = None
     truth: Any = None
 
     def digest(self) -> str:

@@ -29,6 +29,8 @@ class Evidence:
     layers: the extractor's layers, name -> width.
     model: the trained model in eval mode, or None (a foreign sample set).
     seed: for whatever a metric draws at random.
+    extract: ``extract(images, layer) -> float32 (N, d)``: features of any other uint8 images ``(N, H, W, C)`` (reconstructions,
+        interpolations), by the same extractor; None where there is no extractor.
     """
 
     data: Data
@@ -40,6 +42,7 @@ class Evidence:
     sample_labels: np.ndarray | None = None
     seed: int = 0
     device: str = "cpu"
+    extract: Callable[[np.ndarray, str], np.ndarray] | None = None
 
 
 class Metric(abc.ABC):

@@ -1,0 +1,142 @@
+"""Run a plan: skip what is finished, execute the rest one by one, store every record at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.execute.local import Executor, Outcome
+from bench.plan import Trial
+from bench.provenance import file_sha256
+from bench.record import Record
+from bench.store import ResultStore
+
+TODO, RESCORE, DONE = "to run", "to score again", "done"
+
+
+class Display(Protocol):
+    """What a run tells while it goes on."""
+
+    def begin(self, trial: Trial, number: int, total: int) -> None: ...
+
+    def event(self, event: dict[str, Any]) -> None: ...
+
+    def end(self, trial: Trial, record: Record) -> None: ...
+
+
+@dataclasses.dataclass
+class Summary:
+    """What a run did. overhead: share of wall time that was neither training, sampling nor scoring."""
+
+    done_before: int = 0
+    ran: int = 0
+    failed: int = 0
+    wall_seconds: float = 0.0
+    work_seconds: float = 0.0
+
+    @property
+    def overhead(self) -> float:
+        return 1 - self.work_seconds / self.wall_seconds if self.wall_seconds > 0 else 0.0
+
+
+def artifacts_folder(store: ResultStore, trial_id: str) -> Path:
+    """Where a trial's sample set, weights and logs are kept (not committed; deleting it makes the trial run again)."""
+    return store.folder / "artifacts" / trial_id
+
+
+def state(trial: Trial, latest: dict[str, Record], store: ResultStore) -> str:
+    """TODO, RESCORE or DONE. Done means: a record with the present metrics, and (where complete) its sample set on disk."""
+    record = latest.get(trial.id)
+    if record is None or record.status in ("killed", "timeout"):
+        return TODO
+    if record.status != "complete":
+        return DONE if record.scoring == trial.scoring else TODO
+    samples = artifacts_folder(store, trial.id) / "samples.npz"
+    if not samples.is_file() or file_sha256(samples) != record.artifacts.get("samples_file"):
+        return TODO
+    return DONE if record.scoring == trial.scoring else RESCORE
+
+
+def run_plan(
+    trials: Iterable[Trial],
+    store: ResultStore,
+    make_executor: Callable[[], Executor],
+    display: Display,
+    retry: bool = False,
+) -> Summary:
+    """Execute all trials that are not done. A record is stored (fsync) as soon as its trial ends.
+
+    retry: run failed and diverged trials again.
+    """
+    trials = list(trials)
+    summary = Summary()
+    with store.lock():
+        latest = store.latest()
+        work = []
+        for trial in trials:
+            record = latest.get(trial.id)
+            if state(trial, latest, store) == DONE and not (retry and record and record.status != "complete"):
+                summary.done_before += 1
+                summary.failed += record is not None and record.status != "complete"
+            else:
+                work.append(trial)
+        if not work:
+            return summary
+        began = time.perf_counter()
+        executor = make_executor()
+        try:
+            for trial in work:
+                display.begin(trial, summary.done_before + summary.ran + 1, len(trials))
+                record = _one(trial, store, executor, display, retry)
+                store.append(record)
+                summary.ran += 1
+                summary.failed += record.status != "complete"
+                summary.work_seconds += _work_seconds(record)
+                display.end(trial, record)
+        finally:
+            executor.close()
+            summary.wall_seconds = time.perf_counter() - began
+    return summary
+
+
+def _one(trial: Trial, store: ResultStore, executor: Executor, display: Display, retry: bool) -> Record:
+    out = artifacts_folder(store, trial.id)
+    if retry:
+        (out / "record.json").unlink(missing_ok=True)
+    outcome = executor.run(trial, out, display.event)
+    if outcome.ok:
+        return Record.model_validate_json((out / "record.json").read_text())
+    return ended_badly(trial, outcome)
+
+
+def ended_badly(trial: Trial, outcome: Outcome) -> Record:
+    """The record of a trial whose process could not write one."""
+    return Record(
+        trial=trial.id,
+        suite=trial.suite,
+        dataset=trial.dataset,
+        model=trial.model,
+        family=trial.family,
+        role=trial.role,
+        seed=trial.seed,
+        status=outcome.status,  # type: ignore[arg-type]
+        reason=outcome.reason,
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        budget={trial.budget_unit: trial.budget_amount},
+        config=trial.model_dump(mode="json", exclude={"search_path", "timeout"}),
+        measurements=[],
+        scoring=trial.scoring,
+        environment="",
+        provenance={},
+    )
+
+
+def _work_seconds(record: Record) -> float:
+    """Seconds of training, prior, sampling and scoring: what the run was started for."""
+    if "rescoring" in record.seconds:
+        return record.seconds["rescoring"]
+    return sum(record.seconds.get(stage, 0.0) for stage in ("training", "prior", "sampling", "scoring"))

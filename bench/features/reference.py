@@ -1,0 +1,187 @@
+"""Reference statistics: the mean and covariance of a data set's features, with where they come from inside the file.
+
+Files are npz without pickle. Foreign files with ``mu`` and ``sigma`` (pytorch-fid, clean-fid, ADM) are read as well; what
+they do not say about themselves stays unknown, and is said to be unknown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import uuid
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.features.base import Extractor
+
+FORMAT = "gen-bench reference statistics 1"
+FOREIGN_LAYERS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # ADM's files hold sFID's layer, too
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where statistics come from. None means that the file does not say.
+
+    extractor, extractor_version: name and version (weights hash, resize mode, input size, normalisation).
+    data_sha256: ``Data.digest()`` of the data set, or the SHA-256 of the images. split: ``train``, ``test`` ...
+    source: the file that a foreign statistic was read from.
+    """
+
+    extractor: str | None = None
+    extractor_version: str | None = None
+    layer: str | None = None
+    data: str | None = None
+    data_sha256: str | None = None
+    split: str | None = None
+    source: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceStatistics:
+    """mu: float64 ``(d,)``. sigma: float64 ``(d, d)``, unbiased covariance. n: images behind them, or None where unknown."""
+
+    mu: np.ndarray
+    sigma: np.ndarray
+    n: int | None
+    provenance: Provenance
+
+    @classmethod
+    def of_features(
+        cls, features: np.ndarray, extractor: Extractor, layer: str, *, data: str, data_sha256: str, split: str
+    ) -> ReferenceStatistics:
+        """Statistics of a feature matrix ``(N, d)``, N >= 2, in float64."""
+        if features.ndim != 2 or len(features) < 2:
+            raise BenchError(
+                f"reference statistics need features (N, d) with N >= 2, got {features.shape}; extract more images"
+            )
+        values = features.astype(np.float64)
+        provenance = Provenance(extractor.name, extractor.version, layer, data, data_sha256, split)
+        return cls(values.mean(0), np.atleast_2d(np.cov(values, rowvar=False)), len(values), provenance)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the npz, aside first and then renamed. ``.npz`` is added where it is missing."""
+        path = Path(path)
+        path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+        about = {"format": FORMAT, "n": self.n, **dataclasses.asdict(self.provenance)}
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as file:
+                np.savez(file, mu=self.mu, sigma=self.sigma, provenance=np.array(json.dumps(about)))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            raise BenchError(
+                f"cannot write reference statistics to {path}: {error.strerror}; choose another place"
+            ) from None
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], layer: str = "pool") -> ReferenceStatistics:
+        """Read our files and those of pytorch-fid, clean-fid (statistics, or features under ``feats``) and ADM.
+
+        layer: which statistics to take from a foreign file: ``pool`` (FID) or ``spatial`` (sFID). Ours name their layer.
+        """
+        path = Path(path).expanduser()
+        arrays = _read(path, layer)
+        provenance, n = Provenance(layer=layer, source=str(path)), None
+        if "provenance" in arrays:
+            provenance, n = _provenance(arrays["provenance"], path)
+        elif "feats" in arrays:
+            features = arrays["feats"].astype(np.float64)
+            if features.ndim != 2 or len(features) < 2:
+                raise BenchError(f"{path} holds features of shape {features.shape}, expected (N, d); give another file")
+            return cls(features.mean(0), np.atleast_2d(np.cov(features, rowvar=False)), len(features), provenance)
+        mu, sigma = _checked(arrays["mu"], arrays["sigma"], path)
+        return cls(mu, sigma, n, provenance)
+
+    def require(self, extractor: Extractor, layer: str) -> str | None:
+        """Raises BenchError where features of ``extractor`` must not be compared with these statistics.
+
+        Returns a note for the reader where the file does not say what it was made with, else None.
+        """
+        width = extractor.layers.get(layer)
+        about = self.provenance
+        if width != len(self.mu) or (about.layer is not None and about.layer != layer):
+            raise BenchError(
+                f"reference statistics of layer '{about.layer}' ({len(self.mu)} numbers) cannot be compared with layer "
+                f"'{layer}' of {extractor.name} ({width}); make them with the same extractor and layer"
+            )
+        if about.extractor_version is None:
+            return f"the reference {about.source} does not say with which weights and resizing it was made"
+        if about.extractor_version != extractor.version:
+            raise BenchError(
+                f"reference statistics were made with [{about.extractor_version}], these features with [{extractor.version}]; "
+                "make the statistics again"
+            )
+        return None
+
+
+def _read(path: Path, layer: str) -> dict[str, np.ndarray]:
+    """The arrays of a statistics file that matter, under our names; other arrays (ADM's images) are not even decoded."""
+    mu, sigma = FOREIGN_LAYERS.get(layer, ("mu", "sigma"))
+    try:
+        contents = np.load(path, allow_pickle=False)
+        if isinstance(contents, np.ndarray):
+            raise BenchError(f"{path} is a single array, not reference statistics; give an npz with mu and sigma")
+        with contents as file:
+            names = {"provenance": "provenance"} if "provenance" in file.files else {}
+            if names:
+                mu, sigma = "mu", "sigma"
+            if mu in file.files and sigma in file.files:
+                names |= {"mu": mu, "sigma": sigma}
+            elif "feats" in file.files and layer == "pool":
+                names |= {"feats": "feats"}
+            else:
+                raise BenchError(
+                    f"{path} has no {mu} and {sigma} (it has {', '.join(file.files)}); give statistics of layer '{layer}'"
+                )
+            return {own: file[theirs] for own, theirs in names.items()}
+    except FileNotFoundError:
+        raise BenchError(f"reference statistics {path} do not exist; correct the path or make them") from None
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise BenchError(
+                f"{path} holds pickled objects, which are never loaded; save mu and sigma as plain arrays"
+            ) from None
+        raise BenchError(
+            f"cannot read reference statistics from {path}: {error}; give an npz with mu and sigma"
+        ) from None
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise BenchError(f"cannot read reference statistics from {path}: {error}; it is damaged or no npz") from None
+
+
+def _provenance(text: np.ndarray, path: Path) -> tuple[Provenance, int | None]:
+    try:
+        about: dict[str, Any] = json.loads(str(text))
+        if about.pop("format") != FORMAT:
+            raise ValueError("another format")
+        n = about.pop("n")
+        known = {field.name for field in dataclasses.fields(Provenance)}
+        return Provenance(**{key: value for key, value in about.items() if key in known}), n
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise BenchError(f"{path} does not say what it is in a way we know ({FORMAT}); make it again") from None
+
+
+def _checked(mu: np.ndarray, sigma: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """float64 arrays that can be a mean and a covariance."""
+    numbers = mu.dtype.kind in "fiu" and sigma.dtype.kind in "fiu"
+    if not numbers or mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+        raise BenchError(
+            f"{path}: mu {mu.dtype} {mu.shape} and sigma {sigma.dtype} {sigma.shape} are no mean and covariance"
+        )
+    mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise BenchError(f"{path} holds values that are not finite; make the statistics again")
+    if not np.allclose(sigma, sigma.T, rtol=1e-4, atol=1e-6 * float(np.abs(sigma).max(initial=0.0))):
+        raise BenchError(f"{path}: sigma is not symmetric, so it is no covariance; make the statistics again")
+    return mu, (sigma + sigma.T) / 2

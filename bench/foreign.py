@@ -1,0 +1,244 @@
+"""Score any sample set against any reference: images from folders, zips, arrays, data sets, or stored statistics.
+
+The same metrics, features and intervals as in suites, for samples that some other system made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import registry
+from bench.data.base import Data
+from bench.data.images import ImageReport, load_images
+from bench.errors import BenchError
+from bench.features.cache import FeatureCache
+from bench.metrics.base import Evidence
+from bench.plan import Part
+from bench.record import Measurement
+from bench.scoring import FeatureBank, make_metric, missing
+from bench.space import ImageSpace
+from bench.suite import Config, find_config, load_config
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULT_METRICS = ("frechet", "kernel", "prdc", "inception-score", "vendi")
+Source = str | Path | np.ndarray
+Images = np.ndarray | list[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """Decoded images: uint8 ``(N, H, W, C)``, or a list of ``(H, W, C)`` of mixed sizes; and where they come from."""
+
+    name: str
+    images: Images
+    report: ImageReport | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What scoring found.
+
+    measurements: of the samples against the reference. floor: of real images against the reference, by the same protocol.
+    warnings: sentences for whoever reads the numbers.
+    """
+
+    samples: ImageSet
+    reference: ImageSet
+    measurements: list[Measurement]
+    floor: dict[str, Measurement]
+    floor_means: str
+    warnings: list[str]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a measurement: metric, value, low, high, unit, n, direction, interval, note, floor."""
+        import pandas as pd
+
+        rows = []
+        for measurement in self.measurements:
+            fields = measurement.to_dict()
+            floor = self.floor.get(measurement.name)
+            rows.append({"metric": fields.pop("name"), **fields, "floor": None if floor is None else float(floor)})
+        frame = pd.DataFrame(rows)
+        frame.attrs["warnings"] = list(self.warnings)
+        return frame
+
+
+def score(
+    samples: Source,
+    reference: Source,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    extractor: str = "effnetlite0",
+    train: Source | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Score ``samples`` against ``reference`` -> frame with one row a measurement (see Scores.to_frame).
+
+    samples, reference, train: uint8 array ``(N, H, W, C)``, or a folder (recursive), zip, npz, npy file, or the name of a data
+    set (its test split; for ``train`` its training split). train: what the model learned from; enables memorisation metrics
+    and the train-vs-reference floor. Further options: see ``score_images``. Raises BenchError for unusable input.
+    """
+    return score_images(samples, reference, metrics, extractor, train, **options).to_frame()
+
+
+def score_images(
+    samples: Source,
+    reference: Source,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    extractor: str = "effnetlite0",
+    train: Source | None = None,
+    *,
+    extractor_options: dict[str, Any] | None = None,
+    device: str = "cpu",
+    strict: bool = False,
+    seed: int = 0,
+    config: Path | None = None,
+    on_phase: Callable[[str], None] | None = None,
+) -> Scores:
+    """As ``score``, with everything that was found. strict: a corrupt image stops instead of being left out and named."""
+    settings = load_config(find_config(config))
+    fake = load_set(samples, "test", settings, strict)
+    real = load_set(reference, "test", settings, strict)
+    if train is None and isinstance(reference, str) and _is_dataset(reference, settings):
+        train = reference
+    known = None if train is None else load_set(train, "train", settings, strict)
+    part = Part(name=extractor, target=registry.find("extractor", extractor).target, options=extractor_options or {})
+    parts = [Part(name=name, target=registry.find("metric", name).target) for name in metrics]
+
+    warnings = _input_warnings(fake, real)
+    measurements = _measure(parts, part, fake.images, real.images, known, device, seed, on_phase, warnings)
+    floor_images, floor_real, floor_means = _floor_sets(real, known, len(fake), seed)
+    floor = _measure(parts, part, floor_images, floor_real, None, device, seed, on_phase, [])
+    warnings += [f"{m.name}: {m.note}" for m in measurements if m.note]
+    return Scores(fake, real, measurements, {m.name: m for m in floor}, floor_means, warnings)
+
+
+def load_set(source: Source, split: str, config: Config, strict: bool = False) -> ImageSet:
+    """Decode a source. A path that exists wins over a data set of the same name."""
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 4 or source.shape[-1] not in (1, 3) or len(source) == 0:
+            raise BenchError(
+                f"an image array must be uint8 (N, H, W, C) with C 1 or 3, got {source.dtype} {source.shape}"
+            )
+        return ImageSet("array", source)
+    path = Path(source).expanduser()
+    if path.exists():
+        images, report = load_images(path, strict=strict)
+        return ImageSet(str(source), images, report)
+    if isinstance(source, str) and _is_dataset(source, config):
+        target, options = config.dataset_source(source)
+        data = registry.load(target)(**options).load()
+        if not isinstance(data.space, ImageSpace):
+            raise BenchError(f"data set '{source}' holds {data.space}, but `bench score` scores images")
+        return ImageSet(f"{source} ({split})", getattr(data, split))
+    raise BenchError(
+        f"'{source}' is neither a file, a folder nor a data set; give a folder, zip, npz, npy or a name of `bench list datasets`"
+    )
+
+
+def _is_dataset(name: str, config: Config) -> bool:
+    return name in config.datasets or name in registry.entries("dataset")
+
+
+def _measure(
+    parts: list[Part],
+    extractor: Part,
+    fake: Images,
+    real: Images,
+    train: ImageSet | None,
+    device: str,
+    seed: int,
+    on_phase: Callable[[str], None] | None,
+    warnings: list[str],
+) -> list[Measurement]:
+    """All metrics on one pair of sets, from one feature pass."""
+    splits: dict[str, Any] = {"real": real, "fake": fake}
+    if train is not None:
+        splits["train"] = train.images
+    bank = FeatureBank(splits, extractor, True, device, FeatureCache(), on_phase)
+    uniform = isinstance(fake, np.ndarray) and isinstance(real, np.ndarray) and fake.shape[1:] == real.shape[1:]
+    space = ImageSpace(fake.shape[3], fake.shape[1], fake.shape[2]) if uniform else None  # type: ignore[union-attr]
+    data = Data(
+        "reference",
+        space,  # type: ignore[arg-type]
+        train=train.images if train is not None else real,  # type: ignore[arg-type]
+        test=real,  # type: ignore[arg-type]
+    )
+    evidence = Evidence(
+        data=data,
+        samples=fake,
+        features=bank,
+        extractor=bank.name,
+        layers=bank.layers,
+        seed=seed,
+        device=device,  # type: ignore[arg-type]
+    )
+    found: list[Measurement] = []
+    for part in parts:
+        metric = make_metric(part)
+        lacking = missing(metric.needs, evidence)
+        if train is None and "train" in metric.needs:
+            lacking.add("train")
+        if lacking:
+            warnings.append(f"{part.name} left out: it needs {', '.join(sorted(lacking))}")
+            continue
+        if on_phase:
+            on_phase(part.name)
+        try:
+            found += metric.measure(evidence)
+        except (BenchError, ValueError) as error:
+            warnings.append(f"{part.name} left out: {error}")
+    return found
+
+
+def _floor_sets(real: ImageSet, train: ImageSet | None, n: int, seed: int) -> tuple[Images, Images, str]:
+    """Real images scored as if they were samples: training images if known, else one half of the reference."""
+    rng = np.random.default_rng(seed)
+    if train is not None:
+        order = rng.permutation(len(train))[:n]
+        return _take(train.images, order), real.images, f"{len(order)} training images against the reference"
+    order = rng.permutation(len(real))
+    half = len(real) // 2
+    fake, rest = order[: min(n, half)], order[half:]
+    return (
+        _take(real.images, fake),
+        _take(real.images, rest),
+        f"{len(fake)} images of the reference against {len(rest)} others of it",
+    )
+
+
+def _take(images: Images, order: np.ndarray) -> Images:
+    return images[order] if isinstance(images, np.ndarray) else [images[i] for i in order]
+
+
+def _input_warnings(fake: ImageSet, real: ImageSet) -> list[str]:
+    """What about the two sets makes their comparison doubtful."""
+    warnings = []
+    for images in (fake, real):
+        if images.report is not None and images.report.corrupt:
+            warnings.append(images.report.summary())
+    if len(fake) != len(real):
+        warnings.append(
+            f"{len(fake)} samples against {len(real)} reference images: distances with other counts are not comparable"
+        )
+    lossy = [_lossy(images) for images in (fake, real)]
+    if None not in lossy and abs(lossy[0] - lossy[1]) > 0.5:  # type: ignore[operator]
+        jpeg, other = (fake, real) if lossy[0] > lossy[1] else (real, fake)  # type: ignore[operator]
+        warnings.append(f"{jpeg.name} holds JPEG and {other.name} does not: the distance also measures JPEG artefacts")
+    return warnings
+
+
+def _lossy(images: ImageSet) -> float | None:
+    """Share of JPEG files; None where files are unknown (arrays)."""
+    if images.report is None or "array" in images.report.formats:
+        return None
+    return images.report.formats.get("JPEG", 0) / max(sum(images.report.formats.values()), 1)

@@ -1,0 +1,88 @@
+"""Mode collapse: does the model leave out kinds of data, or repeat itself?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.metrics.base import Evidence, Metric
+from bench.metrics.bins import histograms, spread
+from bench.metrics.intervals import difference_of_proportions
+from bench.metrics.layers import named_after, widest_layer
+from bench.metrics.neighbours import check_features, nearest
+from bench.record import Measurement
+
+REPEAT_QUANTILE = 0.01
+REPEAT_FACTOR = 0.5
+"""A repetition is less than half as far from a fellow sample as 99 % of real examples are from theirs, in equal sets."""
+
+LIMIT = 0.25
+"""A collapse: a quarter of the data are left out, or a quarter of the samples are repetitions."""
+
+BINS = 20
+
+
+def missing_mass(
+    real: np.ndarray, fake: np.ndarray, bins: int = BINS, train: np.ndarray | None = None, seed: int = 0
+) -> Measurement:
+    """Share of real data that lie in bins where the model puts less than a tenth of the data's share; 0 is best.
+
+    Bins as in ``bench.metrics.bins.ndb``. Few bins, so that each holds enough: a bin counts as missing only where the data's
+    share leads one to expect at least 5 samples.
+    """
+    in_real, in_fake = histograms(real, fake, bins, real if train is None else train, seed)
+    p, q = in_real / in_real.sum(), in_fake / in_fake.sum()
+    missing = (q < p / 10) & (p * in_fake.sum() >= 5)
+    note = f"no interval: a count of bins at this n; {int(missing.sum())} of {bins} bins are missing"
+    return Measurement(float(p[missing].sum()), name="missing_mass", n=len(fake), direction="lower", note=note)
+
+
+def repetitions(real: np.ndarray, fake: np.ndarray) -> Measurement:
+    """Share of samples that repeat another sample, less that share among real examples; 0 is best, 1 repeats throughout.
+
+    real ``(N, d)``, fake ``(M, d)``: features. Both are cut to the same number, since fellows are nearer in larger sets. A
+    repetition is less than half as far from its nearest fellow as 99 % of real examples are from theirs (blurred samples
+    crowd together, too, but not that much). Newcombe interval; it takes each sample's nearest fellow as independent.
+    """
+    check_features(real, fake)
+    n = min(len(real), len(fake))
+    in_real, in_fake = (nearest(x, x, skip_self=True)[0][:, 0] for x in (spread(real, n), spread(fake, n)))
+    threshold = REPEAT_FACTOR * np.quantile(in_real, REPEAT_QUANTILE)
+    return difference_of_proportions(in_fake <= threshold, in_real <= threshold, name="repetitions")
+
+
+def collapse_verdict(real: np.ndarray, fake: np.ndarray, train: np.ndarray | None = None, seed: int = 0) -> Measurement:
+    """1 if the model has collapsed, else 0; ``note`` gives the figures.
+
+    Collapsed: bins (``missing_mass``, 20 or fewer) that hold a quarter of the data are missing, or repetitions exceed those
+    among real data by a quarter for certain (lower end of the interval).
+    """
+    return _verdict(*collapse_evidence(real, fake, train, seed))
+
+
+def collapse_evidence(
+    real: np.ndarray, fake: np.ndarray, train: np.ndarray | None = None, seed: int = 0
+) -> tuple[Measurement, Measurement]:
+    """``missing_mass``, with as many of 20 bins as have 10 examples and 10 samples each, and ``repetitions``."""
+    reference = real if train is None else train
+    bins = max(2, min(BINS, len(reference) // 10, len(fake) // 10))
+    return missing_mass(real, fake, bins, train, seed), repetitions(real, fake)
+
+
+def _verdict(missing: Measurement, repeated: Measurement) -> Measurement:
+    certain = repeated.low is not None and repeated.low > LIMIT
+    note = f"missing mass {float(missing):.0%}, repetitions {float(repeated):+.0%}; a verdict, no interval"
+    return Measurement(float(missing > LIMIT or certain), name="collapsed", n=repeated.n, direction="lower", note=note)
+
+
+class Collapse(Metric):
+    """Mode collapse on the widest layer: data left out (missing mass), samples that repeat one another, and a verdict."""
+
+    paper = "On GANs and GMMs, Richardson, Weiss 2018 (arXiv 1805.12462)"
+    needs = frozenset({"features", "train"})
+
+    def measure(self, evidence: Evidence) -> list[Measurement]:
+        layer = widest_layer(evidence)
+        train, real, fake = (evidence.features(split, layer) for split in ("train", "real", "fake"))
+        missing, repeated = collapse_evidence(real, fake, train, evidence.seed)
+        found = [missing, repeated, _verdict(missing, repeated)]
+        return [m.replace(name=named_after(m.name, evidence, layer)) for m in found]

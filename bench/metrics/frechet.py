@@ -1,0 +1,198 @@
+"""Fréchet distance between Gaussian fits of two feature sets: FID with the Inception network, FD with any other.
+
+    FD = |mu_r - mu_f|^2 + tr S_r + tr S_f - 2 tr (S_r^1/2 S_f S_r^1/2)^1/2
+
+"GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", Heusel et al. 2017 (arXiv 1706.08500);
+the formula is that of Dowson and Landau 1982. All of it in float64, with no matrix square root of a product.
+
+The distance of two finite samples lies above that of their distributions, often by many standard errors, so two numbers
+are offered: the raw one, comparable with papers at the same n, and the corrected one, an estimate of the distributions'
+distance. See ``bench.metrics.frechet_interval``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bench.errors import BenchError
+from bench.metrics.base import Evidence, Metric
+from bench.metrics.frechet_interval import leave_one_out
+from bench.metrics.inputs import Features, feature_pair
+from bench.metrics.layers import first_layer, named_with_layer
+from bench.metrics.streaming import Moments
+from bench.record import Measurement
+
+SMALLEST_RATIO = 1.2
+"""An interval needs this many samples per dimension in both sets; below, neither the bias nor its error is known."""
+
+RAW_INTERVAL = "jackknife, for the mean of the raw value at this n"
+
+
+def frechet_distance(real: Features, fake: Features, *, interval: bool = True) -> Measurement:
+    """Fréchet distance ``fd`` >= 0 of features ``(N, d)`` and ``(M, d)``, M and N >= 2; lower is better. n: M.
+
+    The value is the plain estimate, biased upwards by about d/n. Its interval therefore is one for the *mean* of this
+    estimate at these sample sizes (what another draw of the same size would give), not for the distance of the
+    distributions: for that see ``frechet_distance_corrected``. None where a set has fewer than 1.2 d samples.
+
+    interval: False leaves it out and takes about a third of the time. Raises BenchError for unusable features.
+    """
+    reference, samples = feature_pair(real, fake)
+    moments = Moments.of(reference), Moments.of(samples)
+    raw = _raw(reference, samples, *moments)
+    if not interval:
+        return raw.replace(note="no interval asked for")
+    return _with_interval(raw, reference, samples, *moments)[0]
+
+
+def frechet_distance_corrected(real: Features, fake: Features) -> Measurement:
+    """Bias-corrected Fréchet distance ``fd_corrected`` with its 95 % interval for the distance of the distributions.
+
+    The bias is removed by a delete-one jackknife over both sets, exactly evaluated for every example. Equal distributions
+    give values about 0, negative ones too: "not distinguishable from the reference". NaN, with a note, where a set has
+    fewer than 1.2 d samples: take the kernel distance there.
+    """
+    return frechet_distances(real, fake)[1]
+
+
+def frechet_distances(real: Features, fake: Features) -> tuple[Measurement, Measurement]:
+    """(``fd``, ``fd_corrected``) from the same work."""
+    reference, samples = feature_pair(real, fake)
+    moments = Moments.of(reference), Moments.of(samples)
+    return _with_interval(_raw(reference, samples, *moments), reference, samples, *moments)
+
+
+def frechet_distance_from_stats(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: ArrayLike) -> Measurement:
+    """Fréchet distance of two Gaussians given by means ``(d,)`` and covariances ``(d, d)``; no interval, n unknown.
+
+    Raises BenchError unless shapes agree and the covariances are finite, symmetric and positive semi-definite.
+    """
+    (m1, s1), (m2, s2) = _statistics(mu1, sigma1, "first"), _statistics(mu2, sigma2, "second")
+    if len(m1) != len(m2):
+        raise BenchError(f"statistics of {len(m1)} and of {len(m2)} dimensions have no distance; use one feature layer")
+    note = "no interval: it needs the features themselves, not their mean and covariance"
+    return Measurement(FrechetTo(m1, s1)(m2, s2), name="fd", direction="lower", note=note)
+
+
+class FrechetTo:
+    """The distance of any Gaussian to one reference, whose factorisation is done once."""
+
+    def __init__(self, mean: np.ndarray, covariance: np.ndarray) -> None:
+        self.mean, self.covariance = mean, covariance
+        try:
+            self.factor: np.ndarray | None = np.linalg.cholesky(covariance)
+        except np.linalg.LinAlgError:
+            self.factor = None
+
+    @classmethod
+    def features(cls, features: np.ndarray) -> FrechetTo:
+        moments = Moments.of(features)
+        return cls(moments.mean, moments.covariance())
+
+    def __call__(self, mean: np.ndarray, covariance: np.ndarray) -> float:
+        return _distance(self.mean, self.covariance, mean, covariance, self.cross_trace(covariance))
+
+    def cross_trace(self, other: np.ndarray) -> float:
+        """tr (S^1/2 O S^1/2)^1/2 for the reference's covariance S.
+
+        With S = L L' the eigenvalues of L' O L are those wanted, and that matrix is symmetric. Where one is singular: the
+        singular values of S^1/2 O^1/2.
+        """
+        if self.factor is not None:
+            eigenvalues = np.linalg.eigvalsh(self.factor.T @ other @ self.factor)
+            if eigenvalues[0] > 0:
+                return float(np.sqrt(eigenvalues).sum())
+        return _cross_trace_of_singular(self.covariance, other)
+
+
+def _cross_trace_of_singular(sigma1: np.ndarray, sigma2: np.ndarray) -> float:
+    (values1, vectors1), (values2, vectors2) = np.linalg.eigh(sigma1), np.linalg.eigh(sigma2)
+    roots1, roots2 = (np.sqrt(np.clip(values, 0, None)) for values in (values1, values2))
+    return float(np.linalg.svd(roots1[:, None] * (vectors1.T @ vectors2) * roots2, compute_uv=False).sum())
+
+
+def _cross_trace_of_few(real: np.ndarray, fake: np.ndarray) -> float:
+    """The same from features when a set has at most d samples: the nuclear norm of the centred cross product."""
+    rows1, rows2 = _centred_factor(real), _centred_factor(fake)
+    return float(np.linalg.svd(rows1 @ rows2.T, compute_uv=False).sum())
+
+
+def _centred_factor(features: np.ndarray) -> np.ndarray:
+    """A matrix F of at most d rows with F' F = covariance."""
+    centred = features.astype(np.float64)
+    centred -= centred.mean(0)
+    centred /= np.sqrt(len(centred) - 1)
+    return centred if len(centred) <= centred.shape[1] else np.asarray(np.linalg.qr(centred, mode="r"))
+
+
+def _distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.ndarray, cross: float) -> float:
+    shift = mu1 - mu2
+    return max(0.0, float(shift @ shift + np.trace(sigma1) + np.trace(sigma2) - 2 * cross))
+
+
+def _raw(real: np.ndarray, fake: np.ndarray, real_moments: Moments, fake_moments: Moments) -> Measurement:
+    sigma1, sigma2 = real_moments.covariance(), fake_moments.covariance()
+    if min(len(real), len(fake)) <= real.shape[1]:
+        cross = _cross_trace_of_few(real, fake)
+        value = _distance(real_moments.mean, sigma1, fake_moments.mean, sigma2, cross)
+    else:
+        value = FrechetTo(real_moments.mean, sigma1)(fake_moments.mean, sigma2)
+    return Measurement(value, name="fd", n=len(fake), direction="lower")
+
+
+def _with_interval(
+    raw: Measurement, real: np.ndarray, fake: np.ndarray, real_moments: Moments, fake_moments: Moments
+) -> tuple[Measurement, Measurement]:
+    n, d = min(len(real), len(fake)), real.shape[1]
+    corrected = Measurement(np.nan, name="fd_corrected", n=len(fake), direction="lower")
+    if n < SMALLEST_RATIO * d:
+        note = f"no interval: {n} samples are too few for {d} dimensions (1.2 d are needed); see the kernel distance"
+        return raw.replace(note=note), corrected.replace(note=note.replace("no interval", "not estimated"))
+    try:
+        bias, half = leave_one_out(real, fake, real_moments, fake_moments)
+    except np.linalg.LinAlgError:
+        note = "no interval: a covariance is singular (constant or repeated features); see the kernel distance"
+        return raw.replace(note=note), corrected.replace(note=note.replace("no interval", "not estimated"))
+    value = float(raw) - bias
+    return (
+        raw.replace(low=max(0.0, raw - half), high=raw + half, interval=RAW_INTERVAL),
+        corrected.replace(value=value, low=value - half, high=value + half, interval="jackknife"),
+    )
+
+
+def _statistics(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[np.ndarray, np.ndarray]:
+    mean = np.atleast_1d(np.asarray(mu, dtype=np.float64))
+    covariance = np.atleast_2d(np.asarray(sigma, dtype=np.float64))
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        raise BenchError(
+            f"the {which} statistics have a mean of shape {mean.shape} and a covariance of shape {covariance.shape}; "
+            "they must be (d,) and (d, d)"
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise BenchError(f"the {which} statistics hold NaN or infinity; compute them again from finite features")
+    scale = float(np.abs(covariance).max(initial=0.0))
+    if not np.allclose(covariance, covariance.T, rtol=0, atol=1e-6 * scale) or (np.diag(covariance) < 0).any():
+        raise BenchError(f"the {which} covariance is not symmetric with a non-negative diagonal; it is no covariance")
+    return mean, (covariance + covariance.T) / 2
+
+
+class Frechet(Metric):
+    """Fréchet distance of features, raw and bias-corrected with an interval (FID on standard Inception features)."""
+
+    paper = (
+        "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, "
+        "Heusel et al. 2017 (arXiv 1706.08500)"
+    )
+    needs = frozenset({"features"})
+
+    def __init__(self, layer: str | None = None) -> None:
+        """layer: the extractor's layer; default ``mid`` where there is one, else ``final``, ``pool`` or the widest."""
+        self.layer = layer
+
+    def measure(self, evidence: Evidence) -> list[Measurement]:
+        layer = first_layer(evidence, self.layer, ("mid", "final", "pool"))
+        raw, corrected = frechet_distances(evidence.features("real", layer), evidence.features("fake", layer))
+        if evidence.extractor == "inception" and layer == "pool":
+            return [raw.replace(name="fid"), corrected.replace(name="fid_corrected")]
+        return [m.replace(name=named_with_layer(m.name, evidence, layer)) for m in (raw, corrected)]

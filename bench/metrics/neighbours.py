@@ -1,0 +1,58 @@
+"""Nearest neighbours by brute force, exact in float64, in memory bounded by a block times the number of points."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+
+BLOCK_BYTES = 64 * 2**20
+
+
+def nearest(
+    queries: np.ndarray, points: np.ndarray, k: int = 1, *, skip_self: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Euclidean distances to the ``k`` nearest of ``points`` ``(M, d)`` and their indices, for each query ``(N, d)``.
+
+    Returns float64 ``(N, k)``, ascending, and int64 ``(N, k)``. Neighbours are found through a matrix product and their
+    distances then recomputed from differences: a copy is at distance 0 exactly. skip_self: query i *is* point i and is not
+    its own neighbour (another copy of it is).
+    """
+    check_features(queries, points)
+    if k + skip_self > len(points):
+        raise BenchError(f"{k} nearest neighbours need more than {len(points)} points")
+    base = torch.from_numpy(np.ascontiguousarray(points)).double()
+    centre = base.mean(0)  # far from the origin, |x|^2 - 2xy + |y|^2 would lose digits
+    centred = base - centre
+    lengths = (centred * centred).sum(1)
+    rows = max(1, BLOCK_BYTES // (8 * len(points)))
+    distances, indices = [], []
+    for start in range(0, len(queries), rows):
+        block = torch.from_numpy(np.ascontiguousarray(queries[start : start + rows])).double()
+        squared = lengths - 2 * (block - centre) @ centred.T  # the query's own length does not change the order
+        if skip_self:
+            own = torch.arange(len(block))
+            squared[own, own + start] = torch.inf
+        found = squared.topk(k, dim=1, largest=False, sorted=False).indices
+        exact = _distances(block, base, found)
+        order = exact.argsort(dim=1, stable=True)
+        distances.append(exact.gather(1, order))
+        indices.append(found.gather(1, order))
+    return torch.cat(distances).numpy(), torch.cat(indices).numpy()
+
+
+def _distances(block: Tensor, base: Tensor, indices: Tensor) -> Tensor:
+    """Distances from each row of ``block`` to its rows of ``base``, one neighbour at a time to bound memory."""
+    return torch.stack([(block - base[column]).norm(dim=1) for column in indices.T], dim=1)
+
+
+def check_features(*sets: np.ndarray) -> None:
+    """Raises BenchError unless all are finite ``(N, d)`` with N > 0 and the same d."""
+    for features in sets:
+        if features.ndim != 2 or len(features) == 0 or features.shape[1] != sets[0].shape[1]:
+            shapes = " and ".join(str(each.shape) for each in sets)
+            raise BenchError(f"feature sets must be (N, d) with N > 0 and one d, not {shapes}")
+        if not np.isfinite(features).all():
+            raise BenchError("features hold NaN or infinite values")

@@ -1,0 +1,142 @@
+"""Perceptual diversity: how different two samples look on average, over all pairs, within classes and across them.
+
+Pairs are disjoint (no sample is in two), so that their distances are independent and the interval is that of a mean; it
+costs one look at each sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.metrics.base import Evidence, Metric
+from bench.metrics.intervals import mean_of
+from bench.metrics.ssim import WINDOW, ms_ssim, ms_ssim_scales
+from bench.record import Measurement
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Two uint8 batches ``(B, H, W, C)`` -> ``(B,)`` distances. Its attribute ``name``, where it has one, names the measurement."""
+
+BATCH = 64
+
+
+def lpips_diversity(images: np.ndarray, distance: Distance, pairs: int | None = None, seed: int = 0) -> Measurement:
+    """Mean perceptual distance of pairs of samples; higher is more diverse. Named ``<distance>_diversity``.
+
+    images: uint8 ``(N, H, W, C)``. pairs: how many disjoint pairs, drawn by ``seed``; default and at most N // 2.
+    "Toward Multimodal Image-to-Image Translation", Zhu et al. 2017 (arXiv 1711.11586).
+    """
+    first, second = random_pairs(len(images), pairs, seed)
+    return _mean_distance(images, first, second, distance, "diversity")
+
+
+def lpips_diversity_by_class(
+    images: np.ndarray, labels: np.ndarray, distance: Distance, seed: int = 0
+) -> tuple[Measurement, Measurement]:
+    """``lpips_diversity`` over pairs of one class (``..._within``) and over pairs of two different classes (``..._across``).
+
+    labels: ``(N,)``. A model that repeats one picture a class has a large ``across`` and no ``within``.
+    """
+    within = pairs_within(labels, seed)
+    first, second = random_pairs(len(images), None, seed)
+    different = np.asarray(labels)[first] != np.asarray(labels)[second]
+    return (
+        _mean_distance(images, *within, distance, "diversity_within"),
+        _mean_distance(images, first[different], second[different], distance, "diversity_across"),
+    )
+
+
+def ms_ssim_diversity(
+    images: np.ndarray, labels: np.ndarray | None = None, pairs: int | None = None, seed: int = 0
+) -> Measurement:
+    """Mean MS-SSIM of pairs of samples, of one class where there are labels; *lower* is more diverse.
+
+    images: uint8 ``(N, H, W, C)``, sides at least 11; small ones have fewer than five scales (``note``). Compare with real data.
+    "Conditional Image Synthesis with Auxiliary Classifier GANs", Odena, Olah, Shlens 2017 (arXiv 1610.09585).
+    """
+    first, second = random_pairs(len(images), pairs, seed) if labels is None else pairs_within(labels, seed, pairs)
+    values = ms_ssim(images[first], images[second]) if len(first) else np.zeros(0)
+    name = "ms_ssim_diversity" if labels is None else "ms_ssim_diversity_within"
+    measured = mean_of(values, name=name)
+    scales = f"{ms_ssim_scales(*images.shape[1:3])} scales"
+    return measured.replace(note=scales if measured.note is None else f"{scales}; {measured.note}")
+
+
+def random_pairs(n: int, pairs: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of ``pairs`` disjoint pairs out of ``n``, each way round equally likely."""
+    most = n // 2
+    wanted = most if pairs is None else pairs
+    if not 1 <= wanted <= most:
+        raise BenchError(f"{n} samples give between 1 and {most} disjoint pairs, not {wanted}")
+    order = np.random.default_rng(seed).permutation(n)
+    return order[:wanted], order[most : most + wanted]
+
+
+def pairs_within(labels: np.ndarray, seed: int, pairs: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Disjoint pairs of equal label, as many as there are (or a random ``pairs`` of them)."""
+    rng = np.random.default_rng(seed)
+    members = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    first = np.concatenate([m[: len(m) // 2] for m in members])
+    second = np.concatenate([m[len(m) // 2 : 2 * (len(m) // 2)] for m in members])
+    chosen = rng.permutation(len(first))[:pairs]
+    return first[chosen], second[chosen]
+
+
+def _mean_distance(
+    images: np.ndarray, first: np.ndarray, second: np.ndarray, distance: Distance, what: str
+) -> Measurement:
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise BenchError(f"perceptual diversity needs uint8 images (N, H, W, C), not {images.dtype} {images.shape}")
+    values = []
+    for start in range(0, len(first), BATCH):
+        pair = (torch.from_numpy(images[side[start : start + BATCH]]) for side in (first, second))
+        values.append(distance(*pair).double().cpu())
+    name = f"{getattr(distance, 'name', 'distance')}_{what}"
+    measured = mean_of(torch.cat(values).numpy() if values else np.zeros(0), name=name, direction="higher")
+    return measured.replace(n=len(images))
+
+
+class MSSSIMDiversity(Metric):
+    """Mean pairwise MS-SSIM of samples, overall and within classes where samples have labels (lower is more diverse)."""
+
+    paper = "Conditional Image Synthesis with Auxiliary Classifier GANs, Odena et al. 2017 (arXiv 1610.09585)"
+    needs = frozenset({"images"})
+    smallest: ClassVar[int] = WINDOW
+
+    def measure(self, evidence: Evidence) -> list[Measurement]:
+        images = evidence.samples
+        if min(images.shape[1:3]) < self.smallest:
+            return []
+        found = [ms_ssim_diversity(images, seed=evidence.seed)]
+        if evidence.sample_labels is not None:
+            found.append(ms_ssim_diversity(images, evidence.sample_labels, seed=evidence.seed))
+        return found
+
+
+class LPIPSDiversity(Metric):
+    """Mean pairwise perceptual distance of samples (LPIPS, or the uncalibrated pdist_effnetlite0), overall and by class."""
+
+    paper = "Toward Multimodal Image-to-Image Translation, Zhu et al. 2017 (arXiv 1711.11586)"
+    needs = frozenset({"images"})
+
+    def __init__(self, net: str = "effnetlite0") -> None:
+        """net: ``effnetlite0`` (uncalibrated, offline) or LPIPS's ``alex``, ``vgg``, ``squeeze`` (trunk weights needed)."""
+        self.net = net
+
+    def measure(self, evidence: Evidence) -> list[Measurement]:
+        from bench.features import pdist
+
+        distance = pdist.EfficientNetDistance() if self.net == "effnetlite0" else pdist.LPIPS(self.net)
+        distance.to(evidence.device)
+        images, labels = evidence.samples, evidence.sample_labels
+        found = [lpips_diversity(images, distance, seed=evidence.seed)]
+        if labels is not None:
+            found += lpips_diversity_by_class(images, labels, distance, evidence.seed)
+        if distance.calibrated:
+            return found
+        return [m.replace(note="; ".join(filter(None, ["not calibrated to human judgement", m.note]))) for m in found]

@@ -1,0 +1,165 @@
+"""Precision, recall, density and coverage: how many generated samples look real, and how much of the real they reach.
+
+A sample lies on a set's manifold if it is nearer to one of its points than that point's k-th nearest neighbour.
+"Improved Precision and Recall Metric for Assessing Generative Models", Kynkaanniemi et al. 2019 (arXiv 1904.06991);
+"Reliable Fidelity and Diversity Metrics for Generative Models", Naeem et al. 2020 (arXiv 2002.09797).
+
+All four depend on both sample sizes and on k, so their intervals are for the mean at these sizes; compare equal ones only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from bench.errors import BenchError
+from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import Features, feature_pair
+from bench.metrics.layers import first_layer, named_after
+from bench.metrics.manifold import close_pairs, squared_radii
+from bench.record import Measurement
+
+BLOCKS, REPEATS = 10, 2
+SMALLEST_BLOCK = 20
+"""An interval needs 10 blocks of at least 20 samples, and of more than 3 k, in both sets."""
+
+INTERVAL = "blocks, for the mean at this n"
+
+
+class PRDC(NamedTuple):
+    """precision: share of fakes within a real ball. recall: share of reals within a fake ball. density: mean number of real
+    balls around a fake, divided by k; 1 where the distributions agree, above 1 where fakes crowd. coverage: share of real
+    balls that hold a fake. All: higher is better, n is the number of fakes."""
+
+    precision: Measurement
+    recall: Measurement
+    density: Measurement
+    coverage: Measurement
+
+
+def prdc(real: Features, fake: Features, k: int = 5, *, closed: bool = False) -> PRDC:
+    """Precision, recall, density and coverage of features ``(N, d)`` and ``(M, d)`` from k nearest neighbours.
+
+    closed: balls hold their boundary (``<=``, as torch-fidelity and the authors of precision and recall); by default they do
+    not (``<``, as the package prdc). The two differ only at exact ties, as between copies. Counts are exact in float64.
+    Raises BenchError for unusable features or a set of fewer than k + 1 points.
+    """
+    reference, samples = feature_pair(real, fake)
+    _check_k(k, len(reference), len(samples))
+    values = _count(reference, samples, k, closed)
+    smallest = min(len(reference), len(samples)) // BLOCKS
+    if smallest < max(SMALLEST_BLOCK, 3 * k + 1):
+        note = (
+            f"no interval: it is made from {BLOCKS} blocks, and blocks of {smallest} samples are too small for k = {k}"
+        )
+        return PRDC(*(_named(name, value, len(samples), note=note) for name, value in zip(PRDC._fields, values)))
+    blocks = _blocks(reference, samples, k, closed)
+    return PRDC(
+        *(
+            (_positive if name == "density" else _share)(name, values[i], blocks[:, :, i], len(samples))
+            for i, name in enumerate(PRDC._fields)
+        )
+    )
+
+
+def realism_score(real: Features, fake: Features, k: int = 3) -> np.ndarray:
+    """Realism of each fake ``(M,)``: the largest ratio of a real ball's radius to the distance from its centre.
+
+    At least 1 within the manifold. The half of the reals with the larger radii is left out, as outliers would lend realism to
+    everything near them. inf for an exact copy of a real sample. Source: as precision, section 5.
+    """
+    reference, samples = feature_pair(real, fake)
+    _check_k(k, len(reference), len(samples))
+    radii = squared_radii(reference, k)
+    kept = np.flatnonzero(radii <= np.median(radii))
+    best = np.empty(len(samples))
+    for j, sample in enumerate(samples.astype(np.float64)):
+        squared = ((reference[kept] - sample) ** 2).sum(1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            best[j] = np.nanmax(np.where(squared == 0, np.inf, radii[kept] / squared))
+    return np.sqrt(best)
+
+
+def _check_k(k: int, reals: int, fakes: int) -> None:
+    if k < 1 or min(reals, fakes) < k + 1:
+        raise BenchError(
+            f"k = {k} nearest neighbours need at least k + 1 points in each set, "
+            f"but there are {reals} real and {fakes} fake; give more samples or a smaller k of at least 1"
+        )
+
+
+def _count(real: np.ndarray, fake: np.ndarray, k: int, closed: bool) -> np.ndarray:
+    """precision, recall, density, coverage ``(4,)``."""
+    real_radii, fake_radii = squared_radii(real, k), squared_radii(fake, k)
+    balls_around = np.zeros(len(fake), np.int64)
+    covered, recalled = np.zeros(len(real), bool), np.zeros(len(real), bool)
+    for pairs in close_pairs(real, fake, real_radii, fake_radii, closed):
+        balls_around += np.bincount(pairs.fake[pairs.in_real], minlength=len(fake))
+        covered[pairs.real[pairs.in_real]] = True
+        recalled[pairs.real[pairs.in_fake]] = True
+    return np.array([(balls_around > 0).mean(), recalled.mean(), balls_around.mean() / k, covered.mean()])
+
+
+def _blocks(real: np.ndarray, fake: np.ndarray, k: int, closed: bool) -> np.ndarray:
+    """The four values of disjoint random blocks of both sets ``(REPEATS, BLOCKS, 4)``.
+
+    Each value is a mean over local neighbourhoods, so its variance falls as 1/n: that of a block, divided by BLOCKS, is that of
+    the whole. A jackknife does not work here: nearest-neighbour balls react too much to a single point, and its interval
+    is about twice too wide.
+    """
+    rng = np.random.default_rng(0)
+    values = []
+    for _ in range(REPEATS):
+        parts = (np.array_split(rng.permutation(len(z)), BLOCKS) for z in (real, fake))
+        values.append([_count(real[rows], fake[columns], k, closed) for rows, columns in zip(*parts, strict=True)])
+    return np.array(values)
+
+
+def _share(name: str, value: float, blocks: np.ndarray, n: int) -> Measurement:
+    """A proportion with Wilson's interval at the sample size that a binomial of the blocks' variance would have."""
+    centre, variance = _centre_and_variance(blocks)
+    size = centre * (1 - centre) / variance if variance > 0 else n
+    z = float(stats.t.ppf(0.975, BLOCKS - 1))
+    middle = (value + z * z / (2 * size)) / (1 + z * z / size)
+    half = z / (1 + z * z / size) * np.sqrt(value * (1 - value) / size + z * z / (4 * size**2))
+    low = 0.0 if value == 0 else max(0.0, middle - half)
+    high = 1.0 if value == 1 else min(1.0, middle + half)
+    return _named(name, value, n, low=low, high=high, interval=f"wilson, {INTERVAL}")
+
+
+def _positive(name: str, value: float, blocks: np.ndarray, n: int) -> Measurement:
+    """A positive value whose standard deviation is taken to keep its proportion to the mean."""
+    centre, variance = _centre_and_variance(blocks)
+    if variance == 0:
+        return _named(name, value, n, note="no interval: all blocks of the samples give the same value")
+    half = float(stats.t.ppf(0.975, BLOCKS - 1)) * np.sqrt(variance) * value / centre
+    return _named(name, value, n, low=max(0.0, value - half), high=value + half, interval=f"t, {INTERVAL}")
+
+
+def _centre_and_variance(blocks: np.ndarray) -> tuple[float, float]:
+    return float(blocks.mean()), float(blocks.var(axis=1, ddof=1).mean()) / BLOCKS
+
+
+def _named(name: str, value: float, n: int, **fields: Any) -> Measurement:
+    return Measurement(value, name=name, n=n, direction="higher", **fields)
+
+
+class PrecisionRecall(Metric):
+    """Precision, recall, density and coverage by k nearest neighbours."""
+
+    paper = (
+        "Reliable Fidelity and Diversity Metrics for Generative Models, Naeem et al. 2020 (arXiv 2002.09797); "
+        "Improved Precision and Recall Metric, Kynkaanniemi et al. 2019 (arXiv 1904.06991)"
+    )
+    needs = frozenset({"features"})
+
+    def __init__(self, layer: str | None = None, k: int = 5) -> None:
+        """layer: default ``mid`` where there is one (it tells dropped modes best), else ``final``, ``pool`` or the widest."""
+        self.layer, self.k = layer, k
+
+    def measure(self, evidence: Evidence) -> list[Measurement]:
+        layer = first_layer(evidence, self.layer, ("mid", "final", "pool"))
+        found = prdc(evidence.features("real", layer), evidence.features("fake", layer), self.k)
+        return [m.replace(name=named_after(m.name, evidence, layer)) for m in found]

@@ -1,0 +1,209 @@
+"""Vendi score: the effective number of different samples, from the eigenvalues of their similarity matrix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.metrics.base import Evidence, Metric
+from bench.metrics.intervals import block_jackknife
+from bench.metrics.layers import named_after, widest_layer
+from bench.record import Measurement
+
+ORDERS = (0.1, 1.0, 2.0, math.inf)
+BLOCKS = 10
+LARGEST_BIAS = 4.0
+"""An interval is offered where the bias removed is at most this many standard errors."""
+
+ROWS = 4096
+
+Kernel = Literal["cosine"] | Callable[[np.ndarray], np.ndarray]
+
+
+def vendi_score(
+    features: np.ndarray | Tensor, q: float = 1.0, weights: np.ndarray | None = None, kernel: Kernel = "cosine"
+) -> Measurement:
+    """Vendi score of order ``q`` of ``(N, d)`` features: 1 if all samples are alike, N if none resembles another.
+
+    The exponential of the Rényi entropy of order q of the eigenvalues of K / N, with K the kernel matrix: small q counts
+    rare kinds, q = inf only the commonest (1 / largest eigenvalue). Exact in float64; with the cosine kernel the smaller of
+    the N x N and the d x d problem is solved, and memory beyond the features stays within that square.
+
+    weights: ``(N,)`` non-negative, a probability for each sample (normalised to sum 1); default equal.
+    kernel: "cosine", or a function from features ``(N, d)`` to a positive semi-definite ``(N, N)`` with unit diagonal.
+    A feature vector of norm 0 counts as alike to the other zero vectors and unlike all else.
+
+    The score of N samples is below that of the model's distribution. ``value`` is the plain score (comparable with papers at
+    the same n); the interval is for the distribution's score: a delete-a-block jackknife removes the bias on the
+    log scale. None is offered where that bias exceeds 4 standard errors, nor with weights, nor for n < 50.
+
+    "The Vendi Score", Friedman and Dieng 2023 (arXiv 2210.02410); orders: "Cousins of the Vendi Score", Pasarkar and
+    Dieng 2024 (arXiv 2310.12952).
+    """
+    return vendi_scores(features, (q,), weights, kernel)[q]
+
+
+def vendi_scores(
+    features: np.ndarray | Tensor,
+    orders: Sequence[float] = ORDERS,
+    weights: np.ndarray | None = None,
+    kernel: Kernel = "cosine",
+) -> dict[float, Measurement]:
+    """``vendi_score`` of several orders from the same eigenvalues; order -> Measurement (``vendi``, ``vendi_q2`` ...)."""
+    array = features.detach().cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
+    if array.ndim != 2 or len(array) == 0:
+        raise BenchError(f"the Vendi score needs features (N, d) with N > 0, not {array.shape}")
+    if callable(kernel):
+        return _measure(_KernelMatrix(kernel(array)), orders, weights)
+    if not np.isfinite(array).all():
+        raise BenchError("the Vendi score needs finite features, but some are NaN or infinite")
+    n, d = array.shape
+    problem = _SecondMoment(array) if d < n else _KernelMatrix(_gram(array))
+    return _measure(problem, orders, weights)
+
+
+def vendi_score_from_kernel(matrix: np.ndarray, q: float = 1.0, weights: np.ndarray | None = None) -> Measurement:
+    """``vendi_score`` from a kernel matrix ``(N, N)``, positive semi-definite with unit diagonal."""
+    return _measure(_KernelMatrix(matrix), (q,), weights)[q]
+
+
+def diversity_of_order(eigenvalues: Tensor, q: float) -> float:
+    """exp of the Rényi entropy of order ``q`` of non-negative eigenvalues with sum 1 (Hill number)."""
+    if not q > 0:
+        raise BenchError(f"the order q of a Vendi score must be positive, not {q}")
+    smallest = len(eigenvalues) * torch.finfo(torch.float64).eps * float(eigenvalues.max())
+    p = eigenvalues[eigenvalues > smallest]  # what is below is rounding, and small orders would count it
+    if q == 1:
+        return float(torch.exp(-(p * p.log()).sum()))
+    if math.isinf(q):
+        return 1 / float(p.max())
+    return float((p**q).sum() ** (1 / (1 - q)))
+
+
+class _KernelMatrix:
+    """Eigenvalues of a kernel matrix, of all samples or without a block of them."""
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        self.matrix = torch.as_tensor(np.asarray(matrix, dtype=np.float64))
+        n = len(self.matrix)
+        if self.matrix.shape != (n, n) or n == 0:
+            raise BenchError(f"a kernel matrix must be square, not {tuple(self.matrix.shape)}")
+        if not torch.allclose(self.matrix.diagonal(), torch.ones(n, dtype=torch.float64), atol=1e-6):
+            raise BenchError("a kernel matrix for the Vendi score must have ones on its diagonal")
+        self.n = n
+
+    def eigenvalues(self, weights: np.ndarray | None) -> Tensor:
+        if weights is None:
+            return _spectrum(self.matrix / self.n)
+        root = torch.from_numpy(np.sqrt(weights))
+        return _spectrum(self.matrix * torch.outer(root, root))
+
+    def without_each_block(self) -> Iterator[Tensor]:
+        for block in range(BLOCKS):
+            kept = torch.arange(self.n) % BLOCKS != block
+            yield _spectrum(self.matrix[kept][:, kept] / kept.sum())
+
+
+class _SecondMoment:
+    """The same eigenvalues from the d x d second moment of unit vectors: the cosine kernel's dual, for d < N."""
+
+    def __init__(self, features: np.ndarray) -> None:
+        self.features = features
+        self.n = len(features)
+        self.has_zeros = bool((~features.any(1)).any())
+
+    def eigenvalues(self, weights: np.ndarray | None) -> Tensor:
+        if weights is None:
+            self.total = self._sum(slice(None), None)
+            return _spectrum(self.total / self.n)
+        return _spectrum(self._sum(slice(None), weights))
+
+    def without_each_block(self) -> Iterator[Tensor]:
+        for block in range(BLOCKS):
+            left_out = slice(block, None, BLOCKS)
+            size = len(range(self.n)[left_out])
+            yield _spectrum((self.total - self._sum(left_out, None)) / (self.n - size))
+
+    def _sum(self, rows: slice, weights: np.ndarray | None) -> Tensor:
+        """Sum of w x x' over the chosen rows, some thousands at a time."""
+        chosen = self.features[rows]
+        width = chosen.shape[1] + self.has_zeros
+        total = torch.zeros(width, width, dtype=torch.float64)
+        for start in range(0, len(chosen), ROWS):
+            unit = _unit_rows(chosen[start : start + ROWS], self.has_zeros)
+            scaled = unit if weights is None else unit * torch.from_numpy(weights[start : start + ROWS, None])
+            total.addmm_(unit.T, scaled)
+        return total
+
+
+def _unit_rows(rows: np.ndarray, extra_column: bool) -> Tensor:
+    """float64 rows of length 1; zero rows become the unit vector of one extra column, where there are any."""
+    array = torch.from_numpy(np.ascontiguousarray(rows)).double()
+    largest = array.abs().amax(1, keepdim=True)
+    zero = largest == 0
+    array = array / largest.masked_fill(zero, 1)  # first to a safe scale: squares must neither vanish nor overflow
+    array = array / array.norm(dim=1, keepdim=True).masked_fill(zero, 1)
+    return torch.cat([array, zero.double()], 1) if extra_column else array
+
+
+def _gram(features: np.ndarray) -> np.ndarray:
+    unit = _unit_rows(features, extra_column=True)
+    return (unit @ unit.T).numpy()
+
+
+def _spectrum(matrix: Tensor) -> Tensor:
+    """Eigenvalues of a positive semi-definite matrix, clamped at 0 and made to sum to 1."""
+    values = torch.linalg.eigvalsh(matrix).clamp_min(0)
+    return values / values.sum()
+
+
+def _measure(
+    problem: _KernelMatrix | _SecondMoment, orders: Sequence[float], weights: np.ndarray | None
+) -> dict[float, Measurement]:
+    spectrum = problem.eigenvalues(None if weights is None else _probabilities(weights, problem.n))
+    values = {q: diversity_of_order(spectrum, q) for q in orders}
+    reason = "weighted samples" if weights is not None else f"n = {problem.n} is below 50" if problem.n < 50 else None
+    left_out = [] if reason else list(problem.without_each_block())
+    return {q: _with_interval(q, values[q], problem.n, left_out, reason) for q in orders}
+
+
+def _with_interval(q: float, value: float, n: int, left_out: list[Tensor], reason: str | None) -> Measurement:
+    name = "vendi" if q == 1 else f"vendi_q{q:g}"
+    plain = Measurement(value, name=name, n=n, unit="samples", direction="higher")
+    if reason:
+        return plain.replace(note=f"no interval: {reason}")
+    jackknife = block_jackknife(math.log(value), [math.log(diversity_of_order(w, q)) for w in left_out])
+    if jackknife.se < 1e-12:
+        return plain.replace(note="no interval: leaving samples out changes nothing")
+    if abs(jackknife.bias) > LARGEST_BIAS * jackknife.se:
+        return plain.replace(note=f"no interval: n = {n} is too small to remove the bias")
+    low, high = (math.exp(end) for end in jackknife.interval)
+    return plain.replace(low=low, high=high, interval="block jackknife of log, bias-corrected")
+
+
+def _probabilities(weights: np.ndarray, n: int) -> np.ndarray:
+    p = np.asarray(weights, dtype=np.float64)
+    if p.shape != (n,) or (p < 0).any() or not p.sum() > 0:
+        raise BenchError(f"Vendi weights must be {n} non-negative numbers with a positive sum")
+    return p / p.sum()
+
+
+class Vendi(Metric):
+    """Effective number of different samples (Vendi score of orders 0.1, 1, 2, inf) on the widest feature layer."""
+
+    paper = (
+        "The Vendi Score: A Diversity Evaluation Metric for Machine Learning, Friedman, Dieng 2023 (arXiv 2210.02410)"
+    )
+    needs = frozenset({"features"})
+    orders: ClassVar[tuple[float, ...]] = ORDERS
+
+    def measure(self, evidence: Evidence) -> list[Measurement]:
+        layer = widest_layer(evidence)
+        scores = vendi_scores(evidence.features("fake", layer), self.orders)
+        return [m.replace(name=named_after(m.name, evidence, layer)) for m in scores.values()]

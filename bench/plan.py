@@ -1,0 +1,215 @@
+"""Suite -> trials: every (data set, model, seed) under the budget, each with an id that is a hash of its content.
+
+Two hashes decide what a rerun has to do. The *trial id* covers whatever training and sampling depend on; the *scoring
+digest* of each metric covers the metric's code, its options and the extractor. A changed metric is scored again from
+the stored sample set, without retraining.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from bench import provenance, registry
+from bench.data.base import Data
+from bench.errors import BenchError, did_you_mean
+from bench.suite import FLOOR, Choice, Config, Suite
+
+# What training and sampling run through, besides the model's own code.
+HARNESS_MODULES = ["bench.model", "bench.space", "bench.sampling", "bench.training.ema", "bench.training.loop"]
+
+
+class Part(BaseModel):
+    """A metric or extractor as resolved from the registry."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    target: str
+    options: dict[str, Any] = {}
+    digest: str = ""
+
+
+class Trial(BaseModel):
+    """One (data set, model, seed) of a suite under its budget, resolved to the last option."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    suite: str
+    dataset: str
+    dataset_target: str
+    dataset_options: dict[str, Any]
+    data_digest: str
+    model: str
+    model_target: str
+    model_config_: dict[str, Any]
+    code_digest: str
+    family: str
+    role: Literal["trained", "baseline", "floor"]
+    seed: int
+    budget_unit: Literal["seconds", "images", "steps", "flops"]
+    budget_amount: float
+    batch_size: int
+    precision: Literal["auto", "float32", "bfloat16"]
+    ema: float
+    samples: int
+    sample_batch: int
+    device: str
+    extractor: Part | None
+    metrics: tuple[Part, ...]
+    rank_by: str | None
+    timeout: float
+    search_path: str
+
+    @property
+    def id(self) -> str:
+        """Sixteen hex digits over all that training and sampling depend on."""
+        excluded = {
+            "suite",
+            "dataset",
+            "model",
+            "family",
+            "role",
+            "extractor",
+            "metrics",
+            "rank_by",
+            "timeout",
+            "search_path",
+        }
+        content = self.model_dump(mode="json", exclude=excluded)
+        return hashlib.sha256(provenance.canonical_json(content).encode()).hexdigest()[:16]
+
+    @property
+    def scoring(self) -> dict[str, str]:
+        """Metric -> digest of what its value depends on besides the sample set."""
+        return {metric.name: metric.digest for metric in self.metrics}
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.model}/seed {self.seed}"
+
+
+@functools.lru_cache(maxsize=2)
+def _load_data(target: str, options_json: str) -> Data:
+    import json
+
+    data: Data = registry.load(target)(**json.loads(options_json)).load()
+    return data
+
+
+def load_data(target: str, options: dict[str, Any]) -> Data:
+    """Decode a data set; the last two stay in memory."""
+    return _load_data(target, provenance.canonical_json(options))
+
+
+def plan(
+    config: Config,
+    suite_name: str,
+    *,
+    device: str,
+    seeds: list[int] | None = None,
+    models: list[str] | None = None,
+    search_path: Path | None = None,
+) -> list[Trial]:
+    """All trials of a suite in the order they run. Loads the data (their digest is part of the id), but no torch.
+
+    seeds: instead of the suite's own. models: only these rows. search_path: folder from which classes named directly
+    are imported.
+    """
+    suite = config.suite(suite_name)
+    if search_path is not None and str(search_path) not in sys.path:
+        sys.path.insert(0, str(search_path))
+    rows = _rows(suite, models)
+    extractor = _extractor(suite)
+    metrics = tuple(_metric(choice, extractor, suite.samples) for choice in suite.metrics)
+    trials = []
+    for dataset_name in suite.datasets:
+        dataset_target, dataset_options = config.dataset_source(dataset_name)
+        try:
+            data = load_data(dataset_target, dataset_options)
+        except BenchError as error:
+            raise BenchError(f"data set '{dataset_name}': {error}") from None
+        for seed in seeds if seeds is not None else suite.seeds:
+            for role, model_name in rows:
+                target, model_config = config.model_source(model_name)
+                trials.append(
+                    Trial(
+                        suite=suite_name,
+                        dataset=dataset_name,
+                        dataset_target=dataset_target,
+                        dataset_options=dataset_options,
+                        data_digest=data.digest(),
+                        model=model_name,
+                        model_target=target,
+                        model_config_=model_config,
+                        code_digest=_trial_code(target),
+                        family=registry.describe(registry.find("model", target)).get("family", "other"),
+                        role=role,
+                        seed=seed,
+                        budget_unit=suite.budget.unit,  # type: ignore[arg-type]
+                        budget_amount=suite.budget.amount,
+                        batch_size=suite.batch_size,
+                        precision=suite.precision,
+                        ema=suite.ema,
+                        samples=suite.samples,
+                        sample_batch=suite.sample_batch,
+                        device=device,
+                        extractor=extractor,
+                        metrics=metrics,
+                        rank_by=suite.rank_by,
+                        timeout=suite.timeout,
+                        search_path=str(search_path or ""),
+                    )
+                )
+    return trials
+
+
+def check_models(trials: list[Trial]) -> None:
+    """Every model class must exist, accept its config and generate the data set's space. Imports the models."""
+    for trial in {(t.model, t.dataset): t for t in trials}.values():
+        model_class = registry.load(trial.model_target)
+        data = load_data(trial.dataset_target, trial.dataset_options)
+        try:
+            model_class.make_config(**trial.model_config_)
+            if not isinstance(data.space, model_class.spaces):
+                able = " or ".join(kind.__name__ for kind in model_class.spaces)
+                raise BenchError(f"it generates {able}, but data set '{trial.dataset}' holds {data.space}")
+        except BenchError as error:
+            raise BenchError(f"suite '{trial.suite}': model '{trial.model}': {error}") from None
+
+
+def _rows(suite: Suite, only: list[str] | None) -> list[tuple[Literal["trained", "baseline", "floor"], str]]:
+    """(role, model name) of every row: floor, baselines, then the models compared."""
+    rows: list[tuple[Literal["trained", "baseline", "floor"], str]] = [("floor", FLOOR)]
+    rows += [("baseline", name) for name in suite.baselines]
+    rows += [("trained", name) for name in suite.models if name not in (*suite.baselines, FLOOR)]
+    if only is None:
+        return rows
+    known = [name for _, name in rows]
+    for name in only:
+        if name not in known:
+            raise BenchError(f"--models: the suite has no model '{name}'; {did_you_mean(name, known)}")
+    return [row for row in rows if row[1] in only]
+
+
+def _trial_code(model_target: str) -> str:
+    return provenance.short_hash([registry.code_digest(model_target), registry.modules_digest(HARNESS_MODULES)])
+
+
+def _extractor(suite: Suite) -> Part | None:
+    if suite.extractor is None:
+        return None
+    target = registry.find("extractor", suite.extractor.name).target
+    options = suite.extractor.options
+    digest = provenance.short_hash([registry.code_digest(target), options])
+    return Part(name=suite.extractor.name, target=target, options=options, digest=digest)
+
+
+def _metric(choice: Choice, extractor: Part | None, samples: int) -> Part:
+    target = registry.find("metric", choice.name).target
+    parts = [registry.code_digest(target), choice.options, extractor and extractor.digest, samples]
+    return Part(name=choice.name, target=target, options=choice.options, digest=provenance.short_hash(parts))

@@ -1,0 +1,185 @@
+"""Names -> things. Built-ins and plug-ins are found through the same entry points; nothing is imported to list them.
+
+A package adds a model with one line in its pyproject.toml::
+
+    [project.entry-points."bench.models"]
+    my-vae = "my_package.my_model:MyVAE"
+
+Listings read descriptions from the source text (``ast``), so ``bench list`` needs neither torch nor the plug-in's imports.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError, did_you_mean
+
+KINDS = {
+    "model": "bench.models",
+    "dataset": "bench.datasets",
+    "extractor": "bench.extractors",
+    "metric": "bench.metrics",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A registered class: its name, where it lives (``module:Class``) and which distribution declares it."""
+
+    kind: str
+    name: str
+    target: str
+    distribution: str
+
+
+@functools.cache
+def entries(kind: str) -> dict[str, Entry]:
+    """Everything registered as ``kind`` (model, dataset, extractor, metric), by name."""
+    found: dict[str, Entry] = {}
+    for point in sorted(entry_points(group=KINDS[kind]), key=lambda point: point.name):
+        entry = Entry(kind, point.name, point.value, point.dist.name if point.dist else "?")
+        if point.name in found and found[point.name].target != entry.target:
+            raise BenchError(
+                f"two installed packages register the {kind} '{point.name}': {found[point.name].distribution} and "
+                f"{entry.distribution}; uninstall one or rename its entry point"
+            )
+        found[point.name] = entry
+    return found
+
+
+def find(kind: str, name: str) -> Entry:
+    """The entry called ``name``; a ``module:Class`` target is taken as it is. BenchError with did-you-mean otherwise."""
+    if ":" in name:
+        return Entry(kind, name, name, "")
+    known = entries(kind)
+    if name not in known:
+        raise BenchError(f"unknown {kind} '{name}'; {did_you_mean(name, known)}")
+    return known[name]
+
+
+def load(target: str) -> Any:
+    """Import ``module:Class`` and return the class."""
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise BenchError(
+            f"cannot import '{target}': {error}; is its package installed or beside the config?"
+        ) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+        raise BenchError(f"module '{module_name}' has no '{attribute}'; {did_you_mean(attribute, classes)}") from None
+
+
+def module_path(name: str) -> Path | None:
+    """The source file of a module, without importing the module itself; None where there is none."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def describe(entry: Entry) -> dict[str, str]:
+    """``summary`` (first docstring line) and every literal string class attribute of the entry's class."""
+    module_name, _, class_name = entry.target.partition(":")
+    path = module_path(module_name)
+    if path is None:
+        return {"summary": "(source not found)"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            text = ast.get_docstring(node) or ""
+            return {"summary": text.split("\n")[0], **dict(_literal_strings(node))}
+    return {"summary": "(class not found)"}
+
+
+def _literal_strings(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for statement in node.body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        value = getattr(statement, "value", None)
+        if isinstance(targets[0], ast.Name) and value is not None:
+            try:
+                literal = ast.literal_eval(value)
+            except ValueError:
+                continue
+            if isinstance(literal, str):
+                yield targets[0].id, literal
+
+
+@functools.cache
+def code_digest(target: str) -> str:
+    """SHA-256 over the code of ``module:Class``: its module and every module of its own package that it imports.
+
+    Comments, docstrings and formatting do not count, so that a better comment does not cost a retraining.
+    """
+    module_name = target.partition(":")[0]
+    package = module_name.rpartition(".")[0] or module_name
+    return modules_digest(sorted(_closure(module_name, package)))
+
+
+def modules_digest(names: list[str]) -> str:
+    """SHA-256 over the code (without docstrings and comments) of the named modules."""
+    sha = hashlib.sha256()
+    for name in names:
+        path = module_path(name)
+        if path is not None:
+            sha.update(name.encode())
+            sha.update(ast.dump(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))).encode())
+    return sha.hexdigest()
+
+
+def _closure(module_name: str, package: str) -> set[str]:
+    """``module_name`` and all modules of ``package`` that it imports, directly or not."""
+    reached: set[str] = set()
+    waiting = [module_name]
+    while waiting:
+        name = waiting.pop()
+        path = module_path(name)
+        if name in reached or path is None:
+            continue
+        reached.add(name)
+        parent = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        for imported in _imports(ast.parse(path.read_text(encoding="utf-8")), parent):
+            if imported == package or imported.startswith(package + "."):
+                waiting.append(imported)
+    return reached
+
+
+def _imports(tree: ast.Module, parent: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = parent.split(".")[: len(parent.split(".")) - node.level + 1]
+                base = ".".join([*above, base]) if base else ".".join(above)
+            yield base
+            path = module_path(base) if base else None
+            if path is not None and path.name == "__init__.py":  # asking find_spec below a plain module would import it
+                yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
+            first = body[0]
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = body[1:]
+    return tree

@@ -1,0 +1,104 @@
+"""From one suite's records to the files a person looks at: leaderboard (Markdown, CSV), plot, sample grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.record import Record
+from bench.report.leaderboard import Leaderboard, leaderboards
+from bench.report.markdown import leaderboard_csv, leaderboard_markdown
+from bench.report.terminal import leaderboard_renderable
+from bench.store import ResultStore, to_frame, write_atomically
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
+
+
+def write_report(store: ResultStore, console: Console) -> list[Leaderboard]:
+    """Rewrite every report file of ``store`` from its records and print the leaderboards. Imports no torch."""
+    records = store.current()
+    boards = leaderboards(to_frame(records), rank_by=_rank_by(records))
+    about = setting(records)
+    write_atomically(store.folder / "leaderboard.md", leaderboard_markdown(boards, about).encode())
+    write_atomically(store.folder / "leaderboard.csv", leaderboard_csv(boards).encode())
+    pictures = write_pictures(store, records, boards)
+    for board in boards:
+        console.print(leaderboard_renderable(board, min(console.width, 160), about))
+    console.print(f"wrote {store.folder}/leaderboard.md, leaderboard.csv and {pictures} pictures", highlight=False)
+    return boards
+
+
+def write_pictures(store: ResultStore, records: list[Record], boards: list[Leaderboard]) -> int:
+    """Plots of every board; one grid a model and a contact sheet a data set, where the sample sets are on disk."""
+    from bench.report.plot import write_plot
+
+    count = 0
+    for board in boards:
+        name = "quality_vs_speed" if len(boards) == 1 else f"quality_vs_speed_{board.dataset}"
+        count += write_plot(board, store.folder / name)
+    for dataset in dict.fromkeys(record.dataset for record in records):
+        count += _write_grids(store, [record for record in records if record.dataset == dataset])
+    return count
+
+
+def _write_grids(store: ResultStore, records: list[Record]) -> int:
+    """The first samples of each model's first seed, never picked."""
+    from bench.report.grid import contact_sheet, sample_grid, to_png
+
+    shown: dict[str, np.ndarray] = {}
+    for record in sorted(records, key=lambda record: record.seed):
+        if record.status == "complete" and record.model not in shown:
+            samples = stored_samples(store.folder, record)
+            if samples is not None and samples.ndim == 4:
+                shown[record.model] = samples
+    if not shown:
+        return 0
+    dataset = records[0].dataset
+    for model, samples in shown.items():
+        write_atomically(store.folder / "grids" / f"{dataset}-{model}.png", to_png(sample_grid(samples)))
+    write_atomically(store.folder / "grids" / f"{dataset}.png", to_png(contact_sheet(shown)))
+    return len(shown) + 1
+
+
+def stored_samples(folder: Path, record: Record) -> np.ndarray | None:
+    """The sample set of a trial, None where it is not on this machine."""
+    import numpy as np
+
+    path = folder / "artifacts" / record.trial / "samples.npz"
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as archive:
+        return archive["samples"]
+
+
+def setting(records: list[Record]) -> Mapping[str, str]:
+    """What footnotes say of the machine and the protocol, from the records themselves."""
+    complete = [record for record in records if record.status == "complete"]
+    if not complete:
+        return {}
+    last = complete[-1]
+    hardware = last.provenance.get("hardware", {})
+    versions = last.provenance.get("versions", {})
+    device = hardware.get("gpu") or f"{hardware.get('cpu', '?')}, {hardware.get('cores', '?')} cores"
+    dtypes = sorted(
+        {str(r.training.get("precision", "")).partition(":")[0] for r in complete if "precision" in r.training}
+    )
+    about = {
+        "device": f"{device}, {last.provenance.get('threads', '?')} threads",
+        "precision": ", ".join(dtypes) or "float32",
+        "versions": f"torch {versions.get('torch', '?')}, gen-bench {versions.get('gen-bench', '?')}",
+    }
+    extractor = last.config.get("extractor")
+    if extractor:
+        about["extractor"] = f"{extractor['name']} ({last.training.get('extractor_version', '')})"
+    return about
+
+
+def _rank_by(records: list[Record]) -> str | None:
+    """What the suite ranks by; None (the default) where no record has measured it."""
+    wanted = next((record.config.get("rank_by") for record in reversed(records)), None)
+    measured = {fields.name for record in records for fields in record.measurements}
+    return wanted if wanted in measured else None

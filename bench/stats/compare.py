@@ -1,0 +1,203 @@
+"""Two sets of trained seeds, one metric: better, worse, equivalent or inconclusive, and what could have been found at all.
+
+Paired by seed where both sides have the same seeds (same seed, same order of data and same evaluation noise), else Welch.
+Pure functions, no I/O.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.stats.gate import Verdict, log_margin
+from bench.stats.intervals import Estimate, paired_difference, welch_difference
+from bench.stats.tests import (
+    holm,
+    minimum_detectable_effect,
+    paired_t_test,
+    sign_flip_test,
+    smallest_p,
+    welch_test,
+)
+
+ALPHA = 0.05
+"""Family-wise level of ``better`` and ``worse``, and level of ``equivalent``."""
+
+_REMEDY = {
+    "n": "score both with as many samples",
+    "protocol": "score both under one protocol",
+    "environment": "measure both on one machine",
+    "budget": "train both under one budget",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is known of one metric on two sides.
+
+    change: relative change of the value (``head / base - 1``) or, with ``relative`` False, the difference ``head - base``; with
+    its 95 % interval. Its sign is that of the value, not of its goodness.
+    p_worse, p_better: of the hypotheses "not worse (better) than the margin". p_equivalent: of "not within the margin".
+    p_exact: two-sided exact p-value of "no difference" (paired: sign flips); None unpaired.
+    smallest_p: the smallest p-value that an exact test of so few seeds can give. detectable: the change that is found with 80 %
+    probability at alpha 5 %, in the units of ``change``; None where there is no spread to judge by.
+    """
+
+    metric: str
+    change: Estimate | None
+    relative: bool
+    margin: float
+    paired: bool
+    p_worse: float = 1.0
+    p_better: float = 1.0
+    p_equivalent: float = 1.0
+    p_exact: float | None = None
+    smallest_p: float = 1.0
+    detectable: float | None = None
+    verdict: Verdict = "inconclusive"
+    reason: str = ""
+
+
+def compare_seeds(
+    metric: str,
+    base: Mapping[int, float],
+    head: Mapping[int, float],
+    direction: str,
+    margin: float = 0.05,
+    relative: bool = True,
+) -> Comparison:
+    """Compare two sides of one metric; the verdict is still open, see decide().
+
+    base, head: seed -> value of the trials that completed. direction: which way is better. margin: the change that does not
+    matter, as a share of base (``relative``: on the log scale where all values are positive, else as a share of the mean of
+    base) or in units of the metric. Paired where both sides share their seeds; seeds of one side only are left out where at
+    least three are shared.
+    """
+    if direction not in ("higher", "lower"):
+        raise BenchError(f"'{metric}' has no better direction; compare metrics that have one")
+    if not (math.isfinite(margin) and margin >= 0):
+        raise BenchError(f"the margin of '{metric}' must be zero or a positive number, got {margin}")
+    if not base or not head:
+        side = "base" if not base else "head"
+        return not_comparable(metric, f"no completed trial of {side} has it", margin, relative)
+    shared = sorted(set(base) & set(head))
+    paired = len(shared) >= 3 or (set(base) == set(head))
+    a, b = _values(base, shared if paired else sorted(base)), _values(head, shared if paired else sorted(head))
+    scale = _scale(a, b, margin, relative)
+    if scale is None:
+        return not_comparable(
+            metric, "base is zero, so that no relative change exists; give an absolute margin", margin, relative
+        )
+    a, b, bound, back = scale
+    sign = 1.0 if direction == "lower" else -1.0  # positive is worse
+    difference = paired_difference(a, b) if paired else welch_difference(a, b)
+    test = paired_t_test if paired else welch_test
+    p_not_worse = test(sign * a, sign * b, bound, "less").p
+    p_not_better = test(sign * a, sign * b, -bound, "greater").p
+    spread = (b - a).std(ddof=1) if paired and a.size > 1 else _pooled(a, b)
+    detectable = minimum_detectable_effect(float(spread), a.size, None if paired else b.size)
+    low, high = (None if end is None else back(end) for end in (difference.low, difference.high))
+    return Comparison(
+        metric=metric,
+        change=Estimate(back(difference.value), low, high, difference.n, difference.method),
+        relative=relative,
+        margin=margin,
+        paired=paired,
+        p_worse=test(sign * a, sign * b, bound, "greater").p,
+        p_better=test(sign * a, sign * b, -bound, "less").p,
+        p_equivalent=max(p_not_worse, p_not_better),
+        p_exact=sign_flip_test(b - a, alternative="two-sided").p if paired else None,
+        smallest_p=smallest_p(a.size, None if paired else b.size),
+        detectable=None if detectable is None else back(detectable),
+    )
+
+
+def compare_exact(metric: str, base: float, head: float, direction: str, tolerance: float = 0.0) -> Comparison:
+    """Compare a number that the same code must reproduce: within ``tolerance`` is equivalent, beyond it better or worse.
+
+    tolerance: 0 for what is deterministic, else about three standard deviations of the sampling noise, measured once.
+    """
+    if direction not in ("higher", "lower"):
+        raise BenchError(f"'{metric}' has no better direction; compare metrics that have one")
+    difference = head - base
+    change = Estimate(difference, difference, difference, 1, "exact")
+    verdict: Verdict = "equivalent"
+    if not abs(difference) <= tolerance:  # a NaN is no pass
+        verdict = "worse" if (difference < 0) != (direction == "lower") or math.isnan(difference) else "better"
+    reason = f"differs by {difference:.3g}, tolerance {tolerance:.3g}"
+    return Comparison(metric, change, False, tolerance, False, verdict=verdict, reason=reason)
+
+
+def not_comparable(metric: str, reason: str, margin: float = 0.05, relative: bool = True) -> Comparison:
+    """The comparison of two sides that must not be compared, with the reason."""
+    return Comparison(metric, None, relative, margin, False, verdict="not comparable", reason=reason)
+
+
+def differing(base: Mapping[str, object], head: Mapping[str, object], keys: Sequence[str]) -> str:
+    """Why two sides must not be compared: the keys that differ, with both values and the remedy; "" where they agree."""
+    parts = [
+        f"{key} differs ({base.get(key)} against {head.get(key)}): {_REMEDY.get(key, f'use one {key} for both')}"
+        for key in keys
+        if base.get(key) != head.get(key)
+    ]
+    return "; ".join(parts)
+
+
+def decide(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> list[Comparison]:
+    """Verdicts for a family of comparisons: Holm over all of them for ``worse`` and ``better`` together.
+
+    ``worse`` and ``better`` mean beyond the margin; ``equivalent`` means within it on both sides (two one-sided tests at 5 %:
+    Schuirmann, "A comparison of the two one-sided tests procedure and the power approach", 1987); all else is ``inconclusive``.
+    """
+    judged = [c for c in comparisons if c.verdict != "not comparable"]
+    # One side at most can be true, so each metric counts once, with twice the smaller of its one-sided p-values.
+    adjusted = dict(zip(map(id, judged), holm([min(1.0, 2 * min(c.p_worse, c.p_better)) for c in judged])))
+    return [c if c.verdict == "not comparable" else _verdict(c, float(adjusted[id(c)]), alpha) for c in comparisons]
+
+
+def _verdict(c: Comparison, adjusted: float, alpha: float) -> Comparison:
+    margin = f"{c.margin:.3g}" + (" of base" if c.relative else "")
+    if adjusted <= alpha:
+        side: Verdict = "worse" if c.p_worse < c.p_better else "better"
+        return dataclasses.replace(c, verdict=side, reason=f"{side} by more than {margin}, adjusted p = {adjusted:.2g}")
+    if c.p_equivalent <= ALPHA:
+        return dataclasses.replace(
+            c, verdict="equivalent", reason=f"within {margin} on both sides, p = {c.p_equivalent:.2g}"
+        )
+    if c.detectable is None:
+        return dataclasses.replace(
+            c, verdict="inconclusive", reason="one seed: nothing can be said; train at least three"
+        )
+    found = f"{c.detectable:.3g}" + (" of base" if c.relative else "")
+    return dataclasses.replace(
+        c, verdict="inconclusive", reason=f"no difference shown; so few seeds find one of {found} four times in five"
+    )
+
+
+def _values(side: Mapping[int, float], seeds: Sequence[int]) -> np.ndarray:
+    return np.array([side[seed] for seed in seeds], dtype=float)
+
+
+def _scale(
+    a: np.ndarray, b: np.ndarray, margin: float, relative: bool
+) -> tuple[np.ndarray, np.ndarray, float, Callable[[float], float]] | None:
+    """(a, b, margin, way back to the reported change) on the scale that is tested; None where no relative change exists."""
+    if not relative:
+        return a, b, margin, float
+    if (a > 0).all() and (b > 0).all():
+        return np.log(a), np.log(b), log_margin(margin) if margin else 0.0, lambda x: float(math.expm1(x))
+    unit = abs(float(a.mean()))
+    if unit == 0:
+        return None
+    return a / unit, b / unit, margin, float
+
+
+def _pooled(a: np.ndarray, b: np.ndarray) -> float:
+    freedom = a.size + b.size - 2
+    if freedom < 1:
+        return math.nan
+    return math.sqrt((((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum()) / freedom)

@@ -1,0 +1,324 @@
+"""One trial from start to finish: data -> model -> train -> sample -> measure -> score -> record."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import json
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from bench import plan, provenance, registry
+from bench.data.base import Data
+from bench.errors import BenchError, TrialFailure
+from bench.features.cache import FeatureCache
+from bench.measure.clock import rate, repeat_until_tight, time_once
+from bench.measure.memory import PeakMemory
+from bench.model import FitsPrior, GenerativeModel, Iterative, capabilities
+from bench.plan import Trial
+from bench.record import Measurement, MeasurementFields, Record, fields_of
+from bench.sampling import draw, draw_batch
+from bench.scoring import gather, score
+from bench.stats.intervals import t_interval
+from bench.store import write_atomically
+from bench.training import precision
+from bench.training.ema import WeightAverage
+from bench.training.loop import Batches, OnePass, TrainingResult, final_losses, train
+
+RECORD, SAMPLES, WEIGHTS = "record.json", "samples.npz", "weights.safetensors"
+Emit = Callable[[dict[str, Any]], None]
+
+
+def run_trial(trial: Trial, out: Path, emit: Emit = lambda event: None) -> Record:
+    """Run ``trial`` into the folder ``out``; what is already there is not done again.
+
+    A finished trial returns its record; one whose metrics changed is scored again from its sample set; everything else
+    trains. The record is written to ``out`` last, atomically, so a half-run trial leaves none.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    old = read_record(out, trial.id)
+    if old is not None and (old.scoring == trial.scoring or old.status != "complete"):
+        return old
+    run = _Run(trial, out, emit)
+    try:
+        record = run.rescored(old) if old is not None else run.fresh()
+    except TrialFailure as failure:
+        record = run.record(failure.status, str(failure))
+    except BenchError as error:
+        record = run.record("failed", str(error))
+    except Exception as error:
+        (out / "traceback.txt").write_text(traceback.format_exc())
+        status = "out-of-memory" if _is_out_of_memory(error) else "failed"
+        record = run.record(status, f"{type(error).__name__}: {error}".splitlines()[0][:500])
+    write_atomically(out / RECORD, record.to_line().encode())
+    return record
+
+
+def read_record(out: Path, trial_id: str) -> Record | None:
+    """The record in ``out`` if it is of this trial and its sample set is intact; else None."""
+    try:
+        record = Record.model_validate_json((out / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+    if record.trial != trial_id:
+        return None
+    if record.status == "complete":
+        samples = out / SAMPLES
+        if not samples.is_file() or provenance.file_sha256(samples) != record.artifacts.get("samples_file"):
+            return None
+    return record
+
+
+def load_samples(out: Path) -> np.ndarray:
+    """The sample set stored in a trial's folder."""
+    with np.load(out / SAMPLES, allow_pickle=False) as archive:
+        return archive["samples"]
+
+
+class _Run:
+    """The state of one running trial; each method is one stage of the flow."""
+
+    def __init__(self, trial: Trial, out: Path, emit: Emit) -> None:
+        self.trial, self.out, self.emit = trial, out, emit
+        self.device = torch.device(trial.device)
+        self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self.seconds: dict[str, float] = {}
+        self.costs: list[Measurement] = []
+        self.quality: list[MeasurementFields] = []
+        self.scoring_seconds: dict[str, float] = {}
+        self.training: dict[str, Any] = {}
+        self.artifacts: dict[str, str] = {}
+        self.environment, self.machine = provenance.environment(trial.device)
+
+    # --- the flow
+
+    def fresh(self) -> Record:
+        data = self.load()
+        model = self.build(data)
+        batches = Batches(data, self.trial.batch_size, self.trial.seed, self.device)
+        self.fit(model, batches)
+        samples = self.sample(model)
+        self.save(model, samples)
+        return self.scored(data, samples, model, list(self.trial.metrics))
+
+    def rescored(self, old: Record) -> Record:
+        """Score the stored sample set with the metrics that changed; all else is kept as it was measured."""
+        stale = [part for part in self.trial.metrics if old.scoring.get(part.name) != part.digest]
+        fresh_names = {part.name for part in self.trial.metrics} - {part.name for part in stale}
+        self.quality = [fields for fields in old.measurements if fields.source in fresh_names]
+        kept = [fields for fields in old.measurements if fields.source == "cost"]
+        data = self.load()
+        model = self.build(data)
+        if (self.out / WEIGHTS).is_file():
+            model.load_state_dict(safetensors.torch.load_file(self.out / WEIGHTS), strict=False)
+        else:
+            self.fit_prior(model, Batches(data, self.trial.batch_size, self.trial.seed, self.device))
+        self.costs.clear()  # those of the first run are kept
+        self.training, self.artifacts, self.started = old.training, old.artifacts, old.started
+        new = self.scored(data, load_samples(self.out), model.eval(), stale)
+        return new.model_copy(
+            update={
+                "measurements": [*kept, *new.measurements],
+                "seconds": {**old.seconds, "rescoring": self.seconds["scoring"]},
+            }
+        )
+
+    def scored(self, data: Data, samples: np.ndarray, model: GenerativeModel, metrics: list[plan.Part]) -> Record:
+        errors = self.score(data, samples, model, metrics)
+        if errors:
+            return self.record("failed", "; ".join(errors))
+        return self.record("complete")
+
+    # --- the stages
+
+    def load(self) -> Data:
+        with self.stage("loading"):
+            data = plan.load_data(self.trial.dataset_target, self.trial.dataset_options)
+            if data.digest() != self.trial.data_digest:
+                raise TrialFailure("failed", f"data set '{self.trial.dataset}' changed since the trial was planned")
+            return data
+
+    def build(self, data: Data) -> GenerativeModel:
+        with self.stage("building"):
+            torch.manual_seed(self.trial.seed)
+            np.random.seed(self.trial.seed % 2**32)
+            model: GenerativeModel = registry.load(self.trial.model_target)(data.space, **self.trial.model_config_)
+            return model.to(self.device)
+
+    def fit(self, model: GenerativeModel, batches: Batches) -> None:
+        """Train under the budget, put the averaged weights in place, fit the prior."""
+        if model.trains:
+            dtype, why = precision.choose(model, batches, self.trial.precision)
+            self.training["precision"] = why
+            average = WeightAverage(model, self.trial.ema) if self.trial.ema else None
+            peak = PeakMemory(self.device)
+            with self.stage("training"):
+                result = train(
+                    model,
+                    batches,
+                    self.trial.budget_unit,
+                    self.trial.budget_amount,
+                    average=average,
+                    autocast=dtype,
+                    on_progress=lambda state: self.emit({"event": "progress", **state}),
+                )
+                if average is not None:
+                    average.apply()
+            self.costs += [peak.measure("peak_memory_training"), *_training_costs(result, batches.batch_size)]
+            self.training |= {
+                "steps": result.steps,
+                "images": result.images,
+                "ema_decay": average.decay if average else None,
+                "losses": {name: [float(f"{v:.5g}") for v in values] for name, values in result.losses.items()},
+            }
+        self.fit_prior(model, batches)
+        parameters = sum(p.numel() for p in model.parameters())
+        self.costs.append(_exact("parameters", parameters, direction="none"))
+        self.training["capabilities"] = capabilities(model)
+
+    def fit_prior(self, model: GenerativeModel, batches: Batches) -> None:
+        model.eval()
+        if isinstance(model, FitsPrior):
+            with self.stage("prior"), torch.no_grad():
+                model.fit_prior(OnePass(batches))
+            self.costs.append(_exact("prior_seconds", self.seconds["prior"], unit="s"))
+
+    def sample(self, model: GenerativeModel) -> np.ndarray:
+        """Draw the sample set and measure what sampling costs."""
+        trial, seed = self.trial, sampling_seed(self.trial.seed)
+        model.eval()
+        with self.stage("sampling"), torch.inference_mode():
+            first = time_once(lambda: draw_batch(model, 1, seed), self.device)
+            self.costs.append(_exact("time_to_first_sample", first, unit="s"))
+            peak = PeakMemory(self.device)
+            batch = min(trial.sample_batch, trial.samples)
+            samples, laps = draw(model, trial.samples, seed, batch, lambda done: self.phase(f"sampling {done}"))
+            self.costs.append(peak.measure("peak_memory_sampling"))
+            if trial.role == "trained":
+                self.phase("timing the sampler")
+                laps = repeat_until_tight(lambda: draw_batch(model, batch, seed), self.device, laps, cap_seconds=1.0)
+                self.costs.append(rate("sampling_throughput", laps, batch))
+                if isinstance(model, Iterative):
+                    self.costs.append(_exact("nfe", model.nfe))
+        self.artifacts["samples"] = provenance.hashlib.sha256(samples.tobytes()).hexdigest()
+        return samples
+
+    def save(self, model: GenerativeModel, samples: np.ndarray) -> None:
+        with self.stage("saving"):
+            buffer = io.BytesIO()
+            np.savez(buffer, samples=samples)
+            write_atomically(self.out / SAMPLES, buffer.getvalue())
+            self.artifacts["samples_file"] = provenance.file_sha256(self.out / SAMPLES)
+            state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
+            if state:
+                write_atomically(self.out / WEIGHTS, safetensors.torch.save(state))
+                self.artifacts["weights_file"] = provenance.file_sha256(self.out / WEIGHTS)
+
+    def score(self, data: Data, samples: np.ndarray, model: GenerativeModel, metrics: list[plan.Part]) -> list[str]:
+        with self.stage("scoring"):
+            cache = FeatureCache()
+            evidence, bank = gather(self.trial, data, samples, model, cache, self.phase)
+            found, seconds, errors = score(self.trial, metrics, evidence, bank.version, self.phase)
+        self.quality += found
+        self.scoring_seconds |= seconds
+        self.training["extractor_version"] = bank.version
+        return errors
+
+    # --- the record
+
+    def record(self, status: Any, reason: str | None = None) -> Record:
+        trial = self.trial
+        protocol = provenance.short_hash(
+            [
+                trial.data_digest,
+                trial.budget_unit,
+                trial.budget_amount,
+                trial.batch_size,
+                trial.sample_batch,
+                self.environment,
+            ]
+        )
+        return Record(
+            trial=trial.id,
+            suite=trial.suite,
+            dataset=trial.dataset,
+            model=trial.model,
+            family=trial.family,
+            role=trial.role,
+            seed=trial.seed,
+            status=status,
+            reason=reason,
+            started=self.started,
+            budget={trial.budget_unit: trial.budget_amount},
+            config=resolved(trial),
+            measurements=[fields_of(cost, "cost", protocol) for cost in self.costs] + self.quality,
+            scoring=trial.scoring,
+            training=self.training,
+            seconds={k: round(v, 4) for k, v in self.seconds.items()},
+            artifacts=self.artifacts,
+            environment=self.environment,
+            provenance={**self.machine, "git": provenance.git_state(), "metric_seconds": self.scoring_seconds},
+        )
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage and tell the display."""
+        self.phase(name)
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = perf_counter() - began
+
+    def phase(self, name: str) -> None:
+        self.emit({"event": "phase", "phase": name})
+
+
+def resolved(trial: Trial) -> dict[str, Any]:
+    """The trial as recorded: everything but where it was run from."""
+    return json.loads(trial.model_dump_json(exclude={"search_path", "timeout"}))
+
+
+def sampling_seed(training_seed: int) -> int:
+    """The seed of the sample set; its stream is apart from the training streams of all small seeds."""
+    return 1_000_003 * (training_seed + 1)
+
+
+def _training_costs(result: TrainingResult, batch_size: int) -> list[Measurement]:
+    costs = [
+        rate("training_throughput", result.step_seconds(), batch_size),
+        _exact("training_seconds", result.seconds, unit="s"),
+        _exact("warmup_seconds", result.warmup_seconds, unit="s"),
+        _exact("training_steps", result.steps, unit="steps", direction="none"),
+        _exact("training_images", result.images, unit="images", direction="none"),
+    ]
+    if result.flops_per_step is not None:
+        costs.append(_exact("training_step_flops", result.flops_per_step, unit="FLOP"))
+    for name, values in final_losses(result).items():
+        mean = t_interval(values)
+        note = None if mean.bounds else "too few blocks for an interval"
+        low, high = mean.bounds or (None, None)
+        costs.append(
+            Measurement(
+                mean.value, name=f"final_loss_{name}", low=low, high=high, n=mean.n, interval=mean.method, note=note
+            )
+        )
+    return costs
+
+
+def _exact(name: str, value: float, *, unit: str = "1", direction: Any = "lower") -> Measurement:
+    """A count or a single reading: its interval is the point itself."""
+    value = float(value)
+    return Measurement(value, name=name, low=value, high=value, n=1, unit=unit, direction=direction, interval="exact")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+import torch
+
+from bench.data.base import Data
+from bench.errors import BenchError
+from bench.metrics.base import Evidence
+from bench.metrics.latent import (
+    LatentPaths,
+    interpolation_smoothness,
+    lerp,
+    path_linearity,
+    perceptual_path_length,
+    slerp,
+    trimmed_mean,
+)
+from bench.metrics.model_input import to_model
+from bench.space import ImageSpace
+
+MATRIX = torch.tensor([[1.0, 2.0], [0.0, 1.0], [3.0, -1.0]], dtype=torch.float64)
+
+
+def linear(z):
+    return z @ MATRIX.T.to(z.dtype)
+
+
+def squared_sum(first, second):
+    return (first - second).square().sum(1)
+
+
+def normal(count, generator):
+    return torch.randn(count, 2, generator=generator, dtype=torch.float64)
+
+
+class LinearAutoencoder:
+    """Exact on its own subspace."""
+
+    def __init__(self, shape, components=4):
+        size = int(np.prod(shape))
+        basis = torch.linalg.qr(torch.randn(size, components, generator=torch.Generator().manual_seed(0)))[0]
+        self.basis, self.shape = basis, shape
+
+    def encode(self, x):
+        return x.flatten(1) @ self.basis
+
+    def decode(self, z):
+        return (z @ self.basis.T).reshape(-1, *self.shape)
+
+
+def test_interpolations():
+    e1, e2 = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    half = torch.tensor([[0.5]])
+    assert slerp(3 * e1, 2 * e2, half)[0].tolist() == pytest.approx([0.70710678, 0.70710678])
+    assert lerp(e1, e2, half)[0].tolist() == [0.5, 0.5]
+    assert slerp(e1, e1, half)[0].tolist() == pytest.approx([1, 0])
+    path = slerp(torch.randn(50, 7).double(), torch.randn(50, 7).double(), torch.rand(50, 1).double())
+    assert path.norm(dim=1).numpy() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("epsilon", [1e-4, 1e-2])
+@pytest.mark.parametrize("sampling", ["full", "end"])
+def test_a_linear_generator_has_its_closed_form(epsilon, sampling):
+    measured = perceptual_path_length(
+        linear, normal, squared_sum, n=4000, epsilon=epsilon, interpolation="lerp", sampling=sampling, discard=0
+    )
+    truth = 2 * float((MATRIX**2).sum())
+    assert measured.low <= truth <= measured.high
+    assert measured.high - measured.low < 0.15 * truth
+    assert (measured.name, measured.direction, measured.n) == (f"ppl_z_{sampling}", "lower", 4000)
+
+
+def test_a_great_circle_is_as_long_as_its_angle():
+    measured = perceptual_path_length(lambda z: z, normal, squared_sum, n=4000, discard=0)
+    assert measured.low <= np.pi**2 / 3 <= measured.high  # the angle of two random directions in the plane is uniform
+
+
+def test_paths_in_w_are_straight_there():
+    squeeze = perceptual_path_length(
+        linear, normal, squared_sum, n=2000, mapping=lambda z: 0.1 * z, discard=0, interpolation="slerp"
+    )
+    assert squeeze.name == "ppl_w_full"
+    assert squeeze.low <= 0.02 * float((MATRIX**2).sum()) <= squeeze.high
+
+
+def test_batch_size_matters_only_through_the_draws_and_seeds_repeat():
+    def length(**options):
+        return float(perceptual_path_length(linear, normal, squared_sum, n=200, **options))
+
+    assert length(seed=1) == length(seed=1)
+    assert length(seed=1) != length(seed=2)
+
+
+def test_the_face_crop_sees_only_the_face():
+    def picture(z):
+        image = torch.zeros(len(z), 1, 16, 16, dtype=z.dtype)
+        image[:, 0, 0, 0] = 100 * z[:, 0]  # a corner, outside
+        image[:, 0, 8, 8] = z[:, 0]
+        return image
+
+    def distance(first, second):
+        return (first - second).square().sum((1, 2, 3))
+
+    whole, face = (perceptual_path_length(picture, normal, distance, n=100, crop=crop) for crop in (False, True))
+    assert float(whole) / float(face) == pytest.approx(10_001, rel=1e-4)
+    with pytest.raises(BenchError, match="face crop"):
+        perceptual_path_length(linear, normal, squared_sum, n=100, crop=True)
+
+
+def test_float32_generators_keep_the_small_steps():
+    exact = perceptual_path_length(linear, normal, squared_sum, n=500, interpolation="lerp")
+
+    def coarse(count, generator):
+        return normal(count, generator).float()
+
+    rough = perceptual_path_length(linear, coarse, squared_sum, n=500, interpolation="lerp")
+    assert float(rough) == pytest.approx(float(exact), rel=0.02)
+
+
+def test_the_interval_of_a_trimmed_mean_covers():
+    rng = np.random.default_rng(0)
+    for draw in (lambda n: rng.normal(size=n), lambda n: rng.gamma(2, size=n), lambda n: rng.lognormal(0, 1, n)):
+        truth = float(trimmed_mean(draw(400_000), 0.05, name="t"))
+        held = [m.low <= truth <= m.high for m in (trimmed_mean(draw(200), 0.05, name="t") for _ in range(300))]
+        assert 0.90 <= np.mean(held) <= 0.985
+    dropped = trimmed_mean(np.r_[np.zeros(98), 1e9, -1e9], 0.01, name="t")
+    assert (float(dropped), dropped.low, dropped.high) == (0, 0, 0)
+
+
+def test_even_paths_score_one_and_jumps_less():
+    generator = torch.Generator().manual_seed(1)
+    starts, ends = torch.randn(2, 60, 2, generator=generator, dtype=torch.float64)
+    even = interpolation_smoothness(linear, starts, ends)
+    assert float(even) == pytest.approx(1, abs=1e-9)
+    sharper = [
+        float(interpolation_smoothness(lambda z, s=s: torch.tanh(s * linear(z)), starts, ends)) for s in (0.1, 1, 10)
+    ]
+    assert sharper == sorted(sharper, reverse=True)
+    assert sharper[-1] < 0.5
+    still = interpolation_smoothness(lambda z: torch.zeros(len(z), 3), starts, ends)
+    assert float(still) == 1
+
+
+def test_linearity_of_the_round_trip():
+    model = LinearAutoencoder((1, 5, 5))
+    generator = torch.Generator().manual_seed(2)
+    starts, ends = torch.randn(2, 50, 4, generator=generator)
+    assert float(path_linearity(model.encode, model.decode, starts, ends)) == pytest.approx(1, abs=1e-5)
+
+    def forgetful(x):
+        return torch.zeros(len(x), 4)
+
+    assert path_linearity(forgetful, model.decode, starts, ends).high < 0
+    noisier = [
+        float(
+            path_linearity(
+                lambda x, s=s: model.encode(x) + s * torch.randn(len(x), 4, generator=generator),
+                model.decode, starts, ends,
+            )
+        )
+        for s in (0.1, 0.4, 1.0)
+    ]  # fmt: skip
+    assert noisier == sorted(noisier, reverse=True)
+
+
+def test_the_metric_joins_test_examples():
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (120, 6, 6, 1), dtype=np.uint8)
+    space = ImageSpace(1, 6, 6)
+    model = LinearAutoencoder(space.shape)
+    evidence = Evidence(
+        data=Data("n", space, images, images), samples=images, features=lambda s, l: np.zeros((0, 0)), model=model
+    )
+    found = {m.name: m for m in LatentPaths().measure(evidence)}
+    assert set(found) == {"interpolation_smoothness", "path_linearity", "ppl_z_full_l2"}
+    assert float(found["path_linearity"]) == pytest.approx(1, abs=1e-5)
+    assert float(found["interpolation_smoothness"]) == pytest.approx(1, abs=1e-4)
+    z = model.encode(to_model(images, space))
+    between = 2 * z.var(0).sum() / 36  # mean squared distance of two latents, per pixel
+    assert float(found["ppl_z_full_l2"]) == pytest.approx(float(between), rel=0.25)

@@ -1,0 +1,119 @@
+"""What the documents say is so: every `bench` command in them runs, every Python block runs, the table is the real one."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "plugin" / "README.md"]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+# The suites of the documents, at a size that a test can afford.
+CONFIG = """
+[suites.quick]
+datasets = ["digits16"]
+models = ["autoencoder", "vae"]
+baselines = ["noise"]
+seeds = [0, 1]
+budget = { steps = 5 }
+samples = 30
+sample_batch = 30
+metrics = ["frechet", "kernel", "reconstruction"]
+rank_by = "kid_effnetlite0"
+
+[datasets.digits16]
+dataset = "digits"
+options = { resolution = 16 }
+"""
+
+
+def blocks(language):
+    found = []
+    for path in DOCS:
+        for name, text in BLOCK.findall(path.read_text()):
+            if name == language:
+                found.append((path.relative_to(ROOT).as_posix(), text))
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a small `quick`, its results, and some images to score."""
+    place = tmp_path_factory.mktemp("docs")
+    (place / "benchmarks.toml").write_text(CONFIG)
+    run(place, [sys.executable, "-m", "bench.cli", "run", "quick"])
+    from PIL import Image
+
+    from bench.data.digits import Digits
+
+    (place / "samples").mkdir()
+    for i, image in enumerate(Digits(resolution=16).load().train[:60]):
+        Image.fromarray(image[..., 0]).save(place / "samples" / f"{i:03}.png")
+    return place
+
+
+def run(place, command):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, f"{command}\n{done.stderr}\n{done.stdout}"
+    return done
+
+
+def bench_commands():
+    lines = []
+    for path, text in blocks("sh"):
+        for line in text.splitlines():
+            command = line.partition("#")[0].strip()
+            if command.startswith("bench "):
+                lines.append(pytest.param(command, id=f"{path}: {command}"))
+    return lines
+
+
+@pytest.mark.parametrize("command", bench_commands())
+def test_every_bench_command_runs(command, place):
+    words = command.split()[1:]
+    trial = None
+    if "TRIAL" in words:
+        import bench
+
+        trial = bench.load_results(place / "results").trial.iloc[0]
+    run(place, [sys.executable, "-m", "bench.cli", *(trial if word == "TRIAL" else word for word in words)])
+
+
+def test_every_make_target_named_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    named = {word for path in DOCS for word in re.findall(r"\bmake ([a-z]+)", path.read_text())}
+    assert {"bench", "test"} <= named
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize(("path", "text"), [pytest.param(*block, id=block[0]) for block in blocks("python")])
+def test_every_python_block_runs(path, text, place):
+    (place / "example.py").write_text(text)
+    run(place, [sys.executable, "example.py"])
+
+
+@pytest.mark.parametrize(("path", "text"), [pytest.param(*block, id=block[0]) for block in blocks("toml")])
+def test_every_toml_block_parses(path, text):
+    assert tomllib.loads(text)
+
+
+def test_the_readme_shows_the_committed_table():
+    readme = (ROOT / "README.md").read_text()
+    shown = re.search(r"<!-- leaderboard -->\n(.*?)\n<!-- /leaderboard -->", readme, re.DOTALL)
+    assert shown
+    board = (ROOT / "results" / "quick" / "leaderboard.md").read_text()
+    for line in shown.group(1).strip().splitlines():
+        assert line in board
+
+
+def test_links_and_pictures_of_the_documents_exist():
+    for path in DOCS:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"

@@ -1,0 +1,118 @@
+"""Listings come from source text; code digests see code and nothing else."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from bench import registry
+from bench.errors import BenchError
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A little package on the path; returns a function that rewrites one of its files."""
+    for name in [name for name in sys.modules if name.startswith("zoo_pkg")]:
+        del sys.modules[name]
+    root = tmp_path / "zoo_pkg"
+    root.mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name, text):
+        (root / name).write_text(textwrap.dedent(text))
+        registry.code_digest.cache_clear()
+
+    write("__init__.py", "")
+    write("parts.py", "WIDTH = 3\n")
+    write(
+        "model.py",
+        '''
+        import import_that_does_not_exist
+        from zoo_pkg.parts import WIDTH
+        class Net:
+            """A net of one layer.
+
+            More text."""
+            family = "vae"
+            paper: str = "Some title, 2020, arXiv 2001.00001"
+            size = 4
+            def f(self): return WIDTH
+        ''',
+    )
+    return write
+
+
+def test_describe_reads_literals_without_importing(package):
+    about = registry.describe(registry.find("model", "zoo_pkg.model:Net"))
+    assert about == {
+        "summary": "A net of one layer.",
+        "family": "vae",
+        "paper": "Some title, 2020, arXiv 2001.00001",
+    }
+
+
+def test_digest_follows_code_of_the_package_and_ignores_comments(package):
+    before = registry.code_digest("zoo_pkg.model:Net")
+    package("parts.py", '"""A docstring."""\n# a comment\nWIDTH   =   3\n')
+    assert registry.code_digest("zoo_pkg.model:Net") == before
+    package("parts.py", "WIDTH = 4\n")
+    assert registry.code_digest("zoo_pkg.model:Net") != before
+
+
+def test_digest_follows_relative_imports(package):
+    package("model.py", "from .parts import WIDTH\nfrom . import parts\nclass Net: pass\n")
+    before = registry.code_digest("zoo_pkg.model:Net")
+    package("parts.py", "WIDTH = 5\n")
+    assert registry.code_digest("zoo_pkg.model:Net") != before
+
+
+def test_digests_import_nothing(package):
+    registry.code_digest("zoo_pkg.model:Net")
+    assert not {"zoo_pkg.model", "zoo_pkg.parts"} & set(sys.modules)
+
+
+def test_errors_are_sentences(package):
+    with pytest.raises(BenchError, match=r"cannot import .zoo_pkg\.model:Net..*import_that_does_not_exist"):
+        registry.load("zoo_pkg.model:Net")
+    with pytest.raises(BenchError, match=r"module .zoo_pkg\.parts. has no 'Net'"):
+        registry.load("zoo_pkg.parts:Net")
+    with pytest.raises(BenchError, match="unknown model 'vaee'; did you mean 'vae'"):
+        registry.find("model", "vaee")
+
+
+def test_built_ins_are_registered_described_and_importable():
+    for kind in registry.KINDS:
+        found = registry.entries(kind)
+        assert found
+        for entry in found.values():
+            about = registry.describe(entry)
+            assert len(about["summary"]) > 10, entry
+            assert registry.load(entry.target).__name__ == entry.target.partition(":")[2]
+
+
+@pytest.mark.parametrize("what", ["models", "datasets", "metrics", "extractors", "suites"])
+def test_listing_imports_no_torch(what):
+    code = (
+        "import sys; sys.argv = ['bench', 'list', %r]\n"
+        "from bench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code % what], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 4
+
+
+def test_help_imports_neither_torch_nor_pandas():
+    code = (
+        "import sys; sys.argv = ['bench', '--help']\n"
+        "from bench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pandas', 'scipy', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

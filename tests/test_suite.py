@@ -1,0 +1,81 @@
+"""Wrong configs: each is one sentence with file, key path and remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError
+from bench.suite import Config, find_config, load_config
+
+GOOD = """
+[suites.tiny]
+datasets = ["digits"]
+models = ["vae"]
+budget = { steps = 5 }
+metrics = ["kernel"]
+"""
+
+WRONG = {
+    "unknown key": (GOOD + "sed = [1]\n", r"unknown key 'sed' in \[suites\.tiny\]; did you mean 'seeds'"),
+    "unknown table": (GOOD + "[model.x]\n", r"unknown key 'model' in .*did you mean 'models'"),
+    "unknown model": (GOOD.replace('"vae"', '"vea"'), r"suites\.tiny\.models\[0\]': unknown model 'vea'.*'vae'"),
+    "unknown data set": (GOOD.replace('"digits"', '"digit"'), r"suites\.tiny\.datasets\[0\].*did you mean 'digits'"),
+    "unknown metric": (GOOD.replace('"kernel"', '"kernl"'), r"suites\.tiny\.metrics\[0\].*did you mean 'kernel'"),
+    "unknown unit": (GOOD.replace("steps = 5", "minutes = 5"), r"unknown key 'minutes' in \[suites\.tiny\.budget\]"),
+    "two budgets": (GOOD.replace("steps = 5", "steps = 5, images = 9"), r"exactly one of .*got images and steps"),
+    "no budget": (GOOD.replace("budget = { steps = 5 }", ""), r"key 'suites\.tiny\.budget' is missing"),
+    "negative budget": (GOOD.replace("steps = 5", "steps = -5"), r"suites\.tiny\.budget\.steps.*greater than 0"),
+    "wrong type": (GOOD + 'seeds = "0,1"\n', r"suites\.tiny\.seeds.*list"),
+    "repeated seed": (GOOD + "seeds = [1, 1]\n", r"suites\.tiny\.seeds': '1' stands twice"),
+    "not TOML": (GOOD + "seeds = [1,\n", r"not valid TOML"),
+    "class without colon": (GOOD + '[models.mine]\nclass = "my_pkg.MyVAE"\n', r"'class' must read 'module:Class'"),
+    "class and model": (GOOD + '[models.mine]\nclass = "a:B"\nmodel = "vae"\n', r"either 'model' or 'class'"),
+    "gate without suite": (
+        GOOD + '[gate]\nsuite = "tyni"\n[[gate.metrics]]\nmetric = "kid"\ndirection = "lower"\n',
+        r"gate\.suite': no suite 'tyni'; did you mean 'tiny'",
+    ),
+    "gate direction": (
+        GOOD + '[gate]\nsuite = "tiny"\n[[gate.metrics]]\nmetric = "kid"\ndirection = "down"\n',
+        r"gate\.metrics\[0\]\.direction.*'higher' or 'lower', got 'down'",
+    ),
+    "bad precision": (GOOD + 'precision = "half"\n', r"suites\.tiny\.precision.*'auto', 'float32' or 'bfloat16'"),
+    "unknown extractor": (GOOD + 'extractor = "effnet"\n', r"suites\.tiny\.extractor': unknown extractor 'effnet'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_config_is_one_sentence(name, tmp_path):
+    text, expected = WRONG[name]
+    path = tmp_path / "benchmarks.toml"
+    path.write_text(text)
+    with pytest.raises(BenchError, match=expected) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_good_config(tmp_path):
+    path = tmp_path / "benchmarks.toml"
+    path.write_text(GOOD + '[models.mine]\nclass = "my_pkg.my_model:MyVAE"\nconfig = { width = 3 }\n')
+    config = load_config(path)
+    assert config.suite("tiny").budget.unit == "steps"
+    assert config.model_source("mine") == ("my_pkg.my_model:MyVAE", {"width": 3})
+    with pytest.raises(BenchError, match="did you mean 'tiny'"):
+        config.suite("tinny")
+
+
+def test_shipped_config_is_valid_and_has_the_promised_suites():
+    config = load_config(find_config(Path("benchmarks.toml")))
+    assert {"quick", "mnist", "emoji", "gpu"} <= set(config.suites)
+    assert len({suite.budget.unit for suite in config.suites.values()} & {"seconds", "images"}) == 2
+
+
+def test_missing_config_file(tmp_path):
+    with pytest.raises(BenchError, match="no config file"):
+        find_config(tmp_path / "nothing.toml")
+
+
+def test_schema_is_a_json_schema_of_the_whole_file():
+    schema = Config.model_json_schema(by_alias=True)
+    assert set(schema["properties"]) == {"suites", "models", "datasets", "gate"}
+    assert "class" in schema["$defs"]["ModelVariant"]["properties"]

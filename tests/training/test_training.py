@@ -1,0 +1,123 @@
+"""Budgets are kept, averages are right, divergence is caught."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bench.data.base import Data
+from bench.errors import TrialFailure
+from bench.model import GenerativeModel, VectorSpace
+from bench.training import precision
+from bench.training.ema import WeightAverage
+from bench.training.loop import Batches, OnePass, train
+
+
+class Line(GenerativeModel):
+    """Learns the mean of the data."""
+
+    spaces = (VectorSpace,)
+
+    def __init__(self, space, explode_at=None):
+        super().__init__(space)
+        self.mean = torch.nn.Linear(1, space.size)
+        self.optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        self.explode_at, self.steps, self.seen = explode_at, 0, []
+
+    def train_step(self, batch, progress):
+        self.seen.append(progress)
+        self.steps += 1
+        loss = (self.mean(torch.ones(len(batch), 1)) - batch.x).square().mean()
+        if self.steps == self.explode_at:
+            loss = loss * math.nan
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.detach()}
+
+    def sample(self, n, generator, **options):
+        return self.mean(torch.ones(n, 1)) + generator.randn(*self.space.shape)
+
+
+@pytest.fixture
+def data():
+    x = np.random.default_rng(0).normal(3.0, 0.1, (100, 2)).astype(np.float32)
+    return Data("line", VectorSpace(2), x, x[:20], np.arange(100) % 5)
+
+
+@pytest.fixture
+def batches(data):
+    return Batches(data, 32, 0, torch.device("cpu"))
+
+
+def test_steps_and_images_are_spent_exactly(data, batches):
+    model = Line(data.space)
+    result = train(model, batches, "steps", 7)
+    assert (result.steps, result.images) == (7, 7 * 32)
+    result = train(Line(data.space), batches, "images", 100)
+    assert (result.steps, result.images) == (4, 128)
+    assert model.seen == [i / 7 for i in range(7)]
+
+
+def test_seconds_are_spent_to_within_a_step(data, batches):
+    result = train(Line(data.space), batches, "seconds", 0.6)
+    assert 0.6 <= result.seconds < 0.9
+    assert sum(result.block_steps) + 3 == result.steps
+    assert result.losses["loss"][-1] < 0.1
+
+
+def test_flops_are_counted_on_a_step(data, batches):
+    # forward 2*32*1*2 FLOPs; backward only for the weight (the input needs no gradient), the same again
+    per_step = 2 * 2 * 32 * 1 * 2
+    result = train(Line(data.space), batches, "flops", 10 * per_step)
+    assert result.flops_per_step == per_step
+    assert result.steps == 10
+
+
+def test_divergence_is_a_status(data, batches):
+    with pytest.raises(TrialFailure, match="loss 'loss' is nan at step") as caught:
+        train(Line(data.space, explode_at=2), batches, "steps", 10)
+    assert caught.value.status == "diverged"
+
+
+def test_every_epoch_sees_every_example_once_in_its_own_order(data):
+    batches = Batches(data, 25, 0, torch.device("cpu"))
+    stream = iter(batches)
+    epochs = [torch.cat([next(stream).x for _ in range(4)]) for _ in range(2)]
+    for epoch in epochs:
+        assert torch.equal(epoch.sort(0).values, torch.as_tensor(data.train).sort(0).values)
+    assert not torch.equal(*epochs)
+    loader = OnePass(batches)
+    for _ in range(2):
+        assert torch.equal(torch.cat([batch.x for batch in loader]), torch.as_tensor(data.train))
+
+
+def test_average_is_the_closed_form():
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.register_buffer("statistic", torch.zeros(()))
+    weights = [0.0, 1.0, 4.0, -2.0]
+    with torch.no_grad():
+        model.weight.fill_(weights[0])
+        average = WeightAverage(model, 0.3)
+        expected = weights[0]
+        for k, weight in enumerate(weights[1:]):
+            model.weight.fill_(weight)
+            model.statistic.fill_(weight)
+            average.update()
+            decay = min(0.3, (1 + k) / (10 + k))
+            expected = decay * expected + (1 - decay) * weight
+    average.apply()
+    assert model.weight.item() == pytest.approx(expected, rel=1e-6)
+    assert model.statistic.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_precision_is_chosen_with_a_reason(data, batches):
+    model = Line(data.space)
+    before = [p.clone() for p in model.parameters()]
+    assert precision.choose(model, batches, "float32") == (None, "float32 asked for")
+    assert precision.choose(model, batches, "bfloat16")[0] is torch.bfloat16
+    dtype, why = precision.choose(model, batches, "auto")
+    assert dtype in (None, torch.bfloat16)
+    assert why.startswith("float32" if dtype is None else "bfloat16")
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters())), "the trial must not train the model"
