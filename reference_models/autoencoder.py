@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.gaussian_mixture import GaussianMixture
-from reference_models.learning_rate import set_learning_rate
 from reference_models.networks.build import decoder, encoder
+from reference_models.schedules import set_learning_rate
 
 
 class Autoencoder(GenerativeModel):

@@ -14,12 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
-from reference_models.learning_rate import set_learning_rate
 from reference_models.networks.build import DenoiserConfig, denoiser
 from reference_models.samplers import sample_ddim, sample_ddpm
+from reference_models.schedules import TIMES, draw_times, set_learning_rate
 
 STEPS = 1000  # of the forward process
-CHOICES = {"schedule": ("cosine", "linear"), "prediction": ("v", "epsilon"), "sampler": ("ddim", "ddpm")}
+CHOICES = {
+    "schedule": ("cosine", "linear"),
+    "prediction": ("v", "epsilon"),
+    "times": TIMES,
+    "sampler": ("ddim", "ddpm"),
+}
 
 
 class DDPM(GenerativeModel):
@@ -40,11 +45,12 @@ class DDPM(GenerativeModel):
 
     @dataclasses.dataclass(frozen=True)
     class Config(DenoiserConfig):
-        """steps: of sampling, at most 1000. eta: noise of DDIM steps, 0 (none) to 1 (as much as DDPM)."""
+        """times: how training times are drawn, see ``draw_times``; DDPM itself is "uniform". steps: of sampling, at most 1000. eta: noise of DDIM steps, 0 (none) to 1 (as much as DDPM)."""
 
         learning_rate: float = 5e-3
         schedule: str = "cosine"
         prediction: str = "v"
+        times: str = "logit-normal"
         sampler: str = "ddim"
         steps: int = 25
         eta: float = 0.0
@@ -87,9 +93,8 @@ class DDPM(GenerativeModel):
         return {"loss": loss.detach()}
 
     def draw_index(self, n: int, device: torch.device) -> Tensor:
-        """``(n,)`` step numbers in 1 ... 1000, uniform and stratified over the batch."""
-        uniform = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
-        return (uniform * STEPS).long().clamp_(max=STEPS - 1) + 1
+        """``(n,)`` step numbers in 1 ... 1000."""
+        return (draw_times(n, self.config.times, device) * STEPS).long().clamp_(max=STEPS - 1) + 1
 
     def alpha_bar(self, t: float) -> float:
         """alpha_bar of a time in [0, 1]."""

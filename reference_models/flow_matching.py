@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
-from reference_models.learning_rate import set_learning_rate
 from reference_models.networks.build import DenoiserConfig, denoiser
 from reference_models.samplers import EVALUATIONS, ODE_SAMPLERS, uniform_times
+from reference_models.schedules import TIMES, draw_times, set_learning_rate
 
 
 class FlowMatching(GenerativeModel):
@@ -31,7 +31,7 @@ class FlowMatching(GenerativeModel):
 
     @dataclasses.dataclass(frozen=True)
     class Config(DenoiserConfig):
-        """times: how training times are drawn. logit-normal spends its effort on the middle, where structure is decided."""
+        """times: how training times are drawn, see ``draw_times``. steps: of the sampler, one or two evaluations each."""
 
         learning_rate: float = 5e-3
         times: str = "logit-normal"
@@ -42,8 +42,8 @@ class FlowMatching(GenerativeModel):
             super().__post_init__()
             if self.learning_rate <= 0:
                 raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-            if self.times not in ("uniform", "logit-normal"):
-                raise ValueError(f"times must be 'uniform' or 'logit-normal', got '{self.times}'")
+            if self.times not in TIMES:
+                raise ValueError(f"times must be one of {', '.join(TIMES)}, got '{self.times}'")
             if self.sampler not in ODE_SAMPLERS:
                 raise ValueError(f"sampler must be one of {', '.join(ODE_SAMPLERS)}, got '{self.sampler}'")
             if self.steps < 1:
@@ -62,7 +62,7 @@ class FlowMatching(GenerativeModel):
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
         data = batch.x
         noise = torch.randn_like(data)
-        t = self.draw_times(len(batch), data.device)
+        t = draw_times(len(batch), self.config.times, data.device)
         at = t.view(-1, *[1] * (data.ndim - 1))
         velocity = self.network((1 - at) * noise + at * data, t)
         loss = F.mse_loss(velocity.float(), data - noise)
@@ -70,13 +70,6 @@ class FlowMatching(GenerativeModel):
         loss.backward()
         self.optimizer.step()
         return {"loss": loss.detach()}
-
-    def draw_times(self, n: int, device: torch.device) -> Tensor:
-        """``(n,)`` training times in (0, 1), stratified over the batch: less noise in the loss than independent draws."""
-        uniform = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
-        if self.config.times == "uniform":
-            return uniform
-        return torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4)).sigmoid()
 
     def velocity(self, x: Tensor, t: float) -> Tensor:
         """dx/dt at time t; noise is at t = 0, data at t = 1."""

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
-from reference_models.learning_rate import set_learning_rate
 from reference_models.likelihood import continuous, discretised, gaussian_kl
 from reference_models.networks.build import decoder, encoder
+from reference_models.schedules import set_learning_rate
 
 NLL_DRAWS = 16
 

@@ -65,7 +65,7 @@ def test_a_perfect_network_denoises_perfectly(prediction: str) -> None:
 
 
 def test_training_steps_cover_all_times_evenly() -> None:
-    index = DDPM(VectorSpace(2)).draw_index(1000, torch.device("cpu"))
+    index = DDPM(VectorSpace(2), times="uniform").draw_index(1000, torch.device("cpu"))
     assert index.min() >= 1
     assert index.max() <= STEPS
     assert torch.equal(index.sort().values, torch.arange(1, STEPS + 1))  # one in each of 1000 strata

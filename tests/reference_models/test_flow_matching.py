@@ -26,17 +26,6 @@ def test_gaussian_data_is_reached_along_the_exact_velocity(sampler: str) -> None
     torch.testing.assert_close(out, s * x, atol=0.01, rtol=0)
 
 
-@pytest.mark.parametrize("times", ["uniform", "logit-normal"])
-def test_training_times_have_their_distribution(times: str) -> None:
-    torch.manual_seed(0)
-    t = FlowMatching(VectorSpace(2), times=times).draw_times(10_000, torch.device("cpu"))
-    assert t.min() > 0
-    assert t.max() < 1
-    quantiles = torch.tensor([0.1, 0.25, 0.5, 0.75, 0.9])
-    expected = quantiles if times == "uniform" else torch.distributions.Normal(0, 1).icdf(quantiles).sigmoid()
-    torch.testing.assert_close(t.quantile(quantiles), expected, atol=1e-3, rtol=0)
-
-
 def test_recovers_all_modes_of_a_ring(ring: Tensor, train: Callable) -> None:
     torch.manual_seed(0)
     model = FlowMatching(VectorSpace(2))
