@@ -101,8 +101,7 @@ def train(
     stream = iter(batches)
     pending: list[dict[str, float | Tensor]] = []
     model.train()
-    synchronise(device)
-    began = block_began = time.perf_counter()
+    began = block_began = 0.0
     block_start = 0
 
     def spent() -> float:
@@ -127,6 +126,8 @@ def train(
         result.images += len(batch)
 
     with quiet_garbage():
+        synchronise(device)
+        began = block_began = time.perf_counter()
         while spent() < budget_amount:
             if budget_unit == "flops" and result.flops_per_step is None:
                 result.flops_per_step = _count_flops(step)

@@ -1,0 +1,1 @@
+"""One file a group of commands: parsing and printing only."""
