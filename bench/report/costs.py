@@ -96,7 +96,7 @@ def _ranks(records: Sequence[Record], metric: str) -> Iterator[str]:
 
 
 def _nfe_rows(curves: dict[str, list[list[CurvePoint]]], metric: str) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for model, steps, points in _aligned(curves, "steps"):
         nfe = [point.at["nfe"] for point in points if "nfe" in point.at]
         rows.append(

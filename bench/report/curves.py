@@ -76,11 +76,11 @@ def training_curve(record: Record, metric: str) -> list[Point]:
     flops = _value(record.measurements, "training_flops_per_image")
     found = []
     for point in record.curves.get("training", []):
-        value = _value(point.measurements, metric)
-        if value is None:
+        scored = _value(point.measurements, metric)
+        if scored is None:
             continue
         images = point.at["images"]
-        found.append(Point(point.at["share"], point.at["seconds"], images, flops and flops * images, value))
+        found.append(Point(point.at["share"], point.at["seconds"], images, flops and flops * images, scored))
     last, images = _value(record.measurements, metric), _value(record.measurements, "training_images")
     seconds = _value(record.measurements, "training_seconds")
     if last is not None and images is not None and seconds is not None:
