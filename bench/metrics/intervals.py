@@ -1,6 +1,6 @@
 """95 % intervals for the statistics that metrics are made of: means, ratios of means, proportions, areas under a curve.
 
-Each was chosen by simulated coverage (``bench.metrics.coverage_more``), skewed distributions included.
+Each was chosen by simulated coverage (``bench.coverage``), skewed distributions included.
 """
 
 from __future__ import annotations

@@ -83,9 +83,10 @@ def test_copies_are_enormous_and_the_gap_says_so(digits):
     measured = fld(train, test, noisy_copies)
     assert measured > 100
     assert "copies" in measured.note
-    gap = fld_gap(train, test, noisy_copies)
-    assert float(gap) < -100
-    assert gap.low is None, "few examples decide so large a gap"
+    assert fld_gap(train, test, noisy_copies) < -200
+    assert fld_gap(train, test, noisy_copies).low is None
+    honest = fld_gap(train, test, real)
+    assert honest.low < float(honest) < honest.high
     assert abs(fld_gap(train, test, real)) < 20
 
 
