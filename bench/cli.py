@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from bench.commands import scores, suites
+from bench.commands import coverage, sanity, scores, suites
 from bench.commands.options import INTERRUPTED, OK, USAGE
 from bench.errors import BenchError
 
@@ -29,6 +29,8 @@ for name, command in {
     "show": suites.show,
     "report": suites.report,
     "score": scores.score,
+    "sanity": sanity.sanity,
+    "coverage": coverage.coverage,
     "schema": suites.schema,
 }.items():
     app.command(name)(command)

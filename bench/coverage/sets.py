@@ -1,99 +1,26 @@
-"""Simulated coverage of the 95 % intervals of the per-example, diversity, memorisation, mode and latent metrics.
-
-Each function draws many fresh data sets from a distribution whose true value is known, and counts how often the
-interval held it. A row: ``{"metric", "distribution", "n", "coverage", "offered", "repetitions"}``, where ``coverage`` is the
-share among the repetitions in which an interval was offered, and ``offered`` is that share of all repetitions.
-"""
+"""Intervals of diversity, memorisation, mode and likelihood metrics, which look at whole sets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
+from bench.coverage.row import Row, generators, row_of, simulate
 from bench.metrics.bins import divergence, jensen_shannon, kullback_leibler
 from bench.metrics.clipped import calibrated, clipped_coverage, clipped_density, uncalibrated_coverage
-from bench.metrics.fld import fld
-from bench.metrics.intervals import area_under_roc, difference_of_proportions, mean_of, proportion_of, ratio_of_means
-from bench.metrics.latent import trimmed_mean
+from bench.metrics.classes import intra_class_fd
+from bench.metrics.collapse import repetitions as repetitions_of
+from bench.metrics.feature_likelihood import fld, fld_gap
 from bench.metrics.memorisation import data_copying, nearest_train_ratio
+from bench.metrics.reconstruction import reconstruction_fd
 from bench.metrics.sliced import sliced_wasserstein
 from bench.metrics.vendi import ORDERS, diversity_of_order, vendi_scores
 from bench.record import Measurement
 
-Row = dict[str, Any]
 
-
-def simulate(
-    metric: str, distribution: str, n: int, truth: float, draw: Callable[[], Measurement], repetitions: int
-) -> Row:
-    """One row: how often the interval of ``draw()`` held ``truth``."""
-    held = offered = 0
-    for _ in range(repetitions):
-        measured = draw()
-        if measured.low is None or measured.high is None:
-            continue
-        offered += 1
-        held += measured.low <= truth <= measured.high
-    return {
-        "metric": metric,
-        "distribution": distribution,
-        "n": n,
-        "coverage": held / offered if offered else None,
-        "offered": offered / repetitions,
-        "repetitions": repetitions,
-    }
-
-
-def means(repetitions: int = 2000, seed: int = 0) -> Iterator[Row]:
-    """Means of per-example values: bits/dim, MSE, PSNR, SSIM, LPIPS and all others that are averages."""
-    rng = np.random.default_rng(seed)
-    shapes: dict[str, tuple[Callable[[int], np.ndarray], float]] = {
-        "normal": (lambda n: rng.normal(size=n), 0.0),
-        "gamma, shape 0.5": (lambda n: rng.gamma(0.5, size=n), 0.5),
-        "exponential": (lambda n: rng.exponential(size=n), 1.0),
-        "lognormal, sigma 1": (lambda n: rng.lognormal(0, 1, n), float(np.exp(0.5))),
-        "lognormal, sigma 1.5": (lambda n: rng.lognormal(0, 1.5, n), float(np.exp(1.125))),
-        "Student t, 3 degrees": (lambda n: rng.standard_t(3, n), 0.0),
-    }
-    for shape, (values, truth) in shapes.items():
-        for n in (30, 100, 1000):
-
-            def draw(values: Callable[[int], np.ndarray] = values, n: int = n) -> Measurement:
-                return mean_of(values(n), name="mean")
-
-            yield simulate("mean per example", shape, n, truth, draw, repetitions)
-
-
-def ratios(repetitions: int = 2000, seed: int = 0) -> Iterator[Row]:
-    """Ratios of paired means: compression against PNG."""
-    rng = np.random.default_rng(seed)
-    for n in (30, 100, 1000):
-
-        def draw(n: int = n) -> Measurement:
-            bottom = rng.gamma(4, 1, n)
-            return ratio_of_means(2 * bottom + rng.exponential(1, n), bottom, name="ratio")
-
-        yield simulate("ratio of means", "gamma, shape 4", n, 2.25, draw, repetitions)
-
-
-def areas_under_roc(repetitions: int = 2000, seed: int = 0) -> Iterator[Row]:
-    """Anomaly AUROC with normal scores shifted by ``shift`` standard deviations, and with lognormal ones."""
-    rng = np.random.default_rng(seed)
-    for n in (30, 100, 1000):
-        for shift in (0.0, 1.0, 2.0):
-            truth = float(stats.norm.cdf(shift / np.sqrt(2)))
-
-            def draw(n: int = n, shift: float = shift) -> Measurement:
-                return area_under_roc(rng.normal(size=n), shift + rng.normal(size=n), name="auroc")
-
-            yield simulate("anomaly_auroc", f"normal, shift {shift:g}", n, truth, draw, repetitions)
-
-
-def vendi(repetitions: int = 400, seed: int = 0) -> Iterator[Row]:
+def vendi(repetitions: int, seed: int) -> Iterator[Row]:
     """Vendi scores of features with a power-law spectrum; the truth is the score of a million samples' second moment."""
     rng = np.random.default_rng(seed)
     for d, n, mean, tail in ((8, 100, 0, "exponential"), (32, 300, 2, "Student t, 3"), (112, 500, 5, "exponential")):
@@ -117,26 +44,7 @@ def vendi(repetitions: int = 400, seed: int = 0) -> Iterator[Row]:
             yield simulate(f"vendi, q = {q:g}", f"{tail}, d = {d}", n, truth, drawn.__next__, repetitions)
 
 
-def proportions(repetitions: int = 4000, seed: int = 0) -> Iterator[Row]:
-    """Shares (AuthPct, modes, classification accuracy) and differences of two shares (near-copies)."""
-    rng = np.random.default_rng(seed)
-    for p in (0.02, 0.3, 0.9):
-        for n in (100, 1000):
-
-            def draw(p: float = p, n: int = n) -> Measurement:
-                return proportion_of(rng.random(n) < p, name="share")
-
-            yield simulate("share", f"Bernoulli, p = {p}", n, p, draw, repetitions)
-    for p, q in ((0.01, 0.01), (0.2, 0.01), (0.5, 0.4)):
-        for n in (300, 1000):
-
-            def draw_two(p: float = p, q: float = q, n: int = n) -> Measurement:
-                return difference_of_proportions(rng.random(n) < p, rng.random(n // 2) < q, name="near_copies")
-
-            yield simulate("near_copies", f"Bernoulli, p = {p} and {q}", n, p - q, draw_two, repetitions)
-
-
-def distances_to_train(repetitions: int = 300, seed: int = 0) -> Iterator[Row]:
+def distances_to_train(repetitions: int, seed: int) -> Iterator[Row]:
     """Nearest-train ratio and C_T for a fixed training set; the truth is that of very many samples, or the mean of C_T."""
     rng = np.random.default_rng(seed)
     spread = np.array([2.0, 1.0, 1.0, 0.5, 0.5])
@@ -157,11 +65,11 @@ def distances_to_train(repetitions: int = 300, seed: int = 0) -> Iterator[Row]:
 
             yield simulate("nearest_train_ratio", model, n, truth, ratio, repetitions)
             statistics = [data_copying(train, held_out(n), draw_fake(n)) for _ in range(repetitions)]
-            mean = float(np.mean([float(each) for each in statistics]))
-            yield simulate("data_copying_ct", model, n, mean, iter(statistics).__next__, repetitions)
+            mean = np.mean([float(each) for each in statistics])
+            yield row_of("data_copying_ct", model, statistics, mean, n=n, d=5, target="mean at n")
 
 
-def divergences(repetitions: int = 300, seed: int = 0) -> Iterator[Row]:
+def divergences(repetitions: int, seed: int) -> Iterator[Row]:
     """Reverse KL of mode histograms to uniform, and Jensen-Shannon divergence of two histograms."""
     rng = np.random.default_rng(seed)
     for bins, n in ((8, 200), (25, 500), (25, 2500), (100, 1000), (1000, 10_000)):
@@ -177,12 +85,11 @@ def divergences(repetitions: int = 300, seed: int = 0) -> Iterator[Row]:
         def draw_jsd(p: np.ndarray = p, q: np.ndarray = q, n: int = n) -> Measurement:
             return divergence(jensen_shannon, [rng.multinomial(n, p), rng.multinomial(n, q)], name="jsd_bins")
 
-        times = repetitions if bins < 1000 else max(1, repetitions // 10)
-        yield simulate("mode_kl", f"{bins} modes, Dirichlet(3)", n, to_uniform(p), draw_kl, times)
-        yield simulate("jsd_bins", f"{bins} bins, Dirichlet(3)", n, jensen_shannon(p, q), draw_jsd, times)
+        yield simulate("mode_kl", f"{bins} modes, Dirichlet(3)", n, to_uniform(p), draw_kl, repetitions)
+        yield simulate("jsd_bins", f"{bins} bins, Dirichlet(3)", n, jensen_shannon(p, q), draw_jsd, repetitions)
 
 
-def sliced(repetitions: int = 200, seed: int = 0) -> Iterator[Row]:
+def sliced(repetitions: int, seed: int) -> Iterator[Row]:
     """Sliced Wasserstein distance of shifted and of equal distributions: the truth is |shift| / sqrt(d)."""
     rng = np.random.default_rng(seed)
     for shape in ("normal", "exponential"):
@@ -197,7 +104,7 @@ def sliced(repetitions: int = 200, seed: int = 0) -> Iterator[Row]:
             yield simulate("sliced_w2", label, n, shift / np.sqrt(d), draw, repetitions)
 
 
-def clipped(repetitions: int = 200, seed: int = 0) -> Iterator[Row]:
+def clipped(repetitions: int, seed: int) -> Iterator[Row]:
     """Clipped Density and Coverage for a fixed reference. The truth is the density of very many samples, and the calibrated
     mean of the uncalibrated coverage over other draws than those counted. At the ceiling (truth 1) both nearly always cover."""
     rng = np.random.default_rng(seed)
@@ -227,26 +134,8 @@ def clipped(repetitions: int = 200, seed: int = 0) -> Iterator[Row]:
                 yield simulate("clipped_coverage", label, n, share, draw_coverage, repetitions)
 
 
-def path_lengths(repetitions: int = 2000, seed: int = 0) -> Iterator[Row]:
-    """Trimmed means, as of path lengths; the truth is that of very many values."""
-    rng = np.random.default_rng(seed)
-    shapes: dict[str, Callable[[int], np.ndarray]] = {
-        "chi-square, 2 degrees": lambda n: rng.chisquare(2, n),
-        "lognormal, sigma 1": lambda n: rng.lognormal(0, 1, n),
-        "lognormal, sigma 1.5": lambda n: rng.lognormal(0, 1.5, n),
-    }
-    for shape, values in shapes.items():
-        truth = float(trimmed_mean(values(2_000_000), 0.01, name="ppl"))
-        for n in (100, 1000):
-
-            def draw(values: Callable[[int], np.ndarray] = values, n: int = n) -> Measurement:
-                return trimmed_mean(values(n), 0.01, name="ppl")
-
-            yield simulate("perceptual path length", shape, n, truth, draw, repetitions)
-
-
-def feature_likelihood(repetitions: int = 100, seed: int = 0) -> Iterator[Row]:
-    """FLD for a fixed training set; the truth is its mean over draws of samples and test examples."""
+def feature_likelihood(repetitions: int, seed: int) -> Iterator[Row]:
+    """FLD and its gap for a fixed training set; the truth is the mean over draws of samples and test examples."""
     rng = np.random.default_rng(seed)
 
     def data(n: int) -> np.ndarray:
@@ -254,13 +143,40 @@ def feature_likelihood(repetitions: int = 100, seed: int = 0) -> Iterator[Row]:
 
     train = data(400)
     for scale in (1.0, 1.2):
-        drawn = [fld(train, data(150), scale * data(150)) for _ in range(repetitions)]
-        mean = float(np.mean([float(each) for each in drawn]))
-        yield simulate("fld", f"gamma, scale {scale:g}", 150, mean, iter(drawn).__next__, repetitions)
+        drawn = [(data(150), scale * data(150)) for _ in range(repetitions)]
+        for measure in (fld, fld_gap):
+            values = [measure(train, test, fake) for test, fake in drawn]
+            mean = np.mean([float(value) for value in values])
+            label = f"gamma, scale {scale:g}"
+            yield row_of(measure.__name__, label, values, mean, target="mean at n", n=150, d=6)
 
 
-ALL = (
-    means, ratios, areas_under_roc, vendi, proportions, distances_to_train, divergences, sliced, clipped, path_lengths,
-    feature_likelihood,
-)  # fmt: skip
-"""Every simulation of this module; each takes ``repetitions`` and ``seed`` and yields rows."""
+def repeated_samples(repetitions: int, seed: int) -> Iterator[Row]:
+    """Share of samples that repeat another, where a known share of them comes in equal pairs."""
+    for share in (0.1, 0.3, 0.6):
+        for n in (200, 1000):
+            values = []
+            for rng in generators(repetitions, seed):
+                real, fake = rng.normal(size=(n, 4)), rng.normal(size=(n, 4))
+                pairs = int(rng.binomial(n // 2, share))  # of the n/2 pairs, these are equal
+                fake[1 : 2 * pairs : 2] = fake[0 : 2 * pairs : 2]
+                values.append(repetitions_of(real, fake))
+            yield row_of("repetitions", f"pairs, share {share}", values, share, target="true value", n=n, d=4)
+
+
+def paired_and_by_class(repetitions: int, seed: int) -> Iterator[Row]:
+    """Fréchet distance between examples and their own reconstructions, and the mean of such distances over classes."""
+    for tail in ("normal", "exponential"):
+        for d, n in ((8, 300), (32, 300)):
+            rebuilt, by_class = [], []
+            for rng in generators(repetitions, seed):
+                x = (getattr(rng, tail)(size=(n, d))) * np.arange(1, d + 1) ** -0.6
+                rebuilt.append(reconstruction_fd(x, 0.8 * x + 0.1 * rng.normal(size=x.shape) + 0.1, "rfd"))
+                y = 1.2 * getattr(rng, tail)(size=(2 * n, d)) * np.arange(1, d + 1) ** -0.6
+                real, labels = np.concatenate([x, x]), np.repeat([0, 1], n)
+                real[n:] = getattr(rng, tail)(size=(n, d)) * np.arange(1, d + 1) ** -0.6 + 1
+                y[n:] += 1
+                by_class.append(intra_class_fd(real, labels, y, labels))
+            for values in (rebuilt, by_class):
+                mean = np.mean([float(value) for value in values])
+                yield row_of(values[0].name, f"{tail}", values, mean, target="mean at n", n=n, d=d, m=n)
