@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from bench.commands import scores, suites
+from bench.commands import machine, scores, suites
 from bench.commands.options import INTERRUPTED, OK, USAGE
 from bench.errors import BenchError
 
@@ -30,6 +30,8 @@ for name, command in {
     "report": suites.report,
     "score": scores.score,
     "schema": suites.schema,
+    "doctor": machine.doctor,
+    "noise": machine.noise,
 }.items():
     app.command(name)(command)
 

@@ -72,7 +72,8 @@ def test_training_steps_cover_all_times_evenly() -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [{}, {"prediction": "epsilon", "schedule": "linear"}, {"sampler": "ddpm", "steps": 50}]
+    "config",
+    [{}, {"prediction": "epsilon", "schedule": "linear", "times": "uniform"}, {"sampler": "ddpm", "steps": 50}],
 )
 def test_learns_a_two_point_distribution(config: dict, train: Callable) -> None:
     torch.manual_seed(0)
