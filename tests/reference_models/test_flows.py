@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.data.mixtures import Grid25, Ring8
 from bench.model import Batch, BenchError, ImageSpace, SampleGenerator, VectorSpace
 from reference_models.glow import Glow
 from reference_models.networks.invertible import (
