@@ -153,12 +153,15 @@ class Suite(_Strict):
     checkpoints: int = Field(
         0, ge=0, le=20, description="score the model at so many points of training, at 1/2, 1/4, 1/8 ... of the budget"
     )
-    target: Target | None = Field(None, description="quality whose time to reach is reported, where there are checkpoints")
+    target: Target | None = Field(
+        None, description="quality whose time to reach is reported, where there are checkpoints"
+    )
     batch_sweep: list[Annotated[int, Field(gt=0)]] = Field(
         default_factory=list, description="batch sizes at which sampling is timed"
     )
     nfe_sweep: list[Annotated[int, Field(gt=0)]] = Field(
-        default_factory=list, description="numbers of sampling steps at which models that take steps are scored and timed"
+        default_factory=list,
+        description="numbers of sampling steps at which models that take steps are scored and timed",
     )
 
     @model_validator(mode="after")

@@ -194,9 +194,10 @@ class _Run:
         self.idle_watts = meter.idle_watts()
         peak = PeakMemory(self.device)
 
-        def checkpoint(so_far: TrainingResult, seconds: float) -> None:
+        def checkpoint(so_far: TrainingResult, share: float, seconds: float) -> None:
             first_peak.append(peak.peak_mib())
-            points.append(curves.checkpoint(model, average, batches, so_far, seconds))
+            at = {"share": share, "seconds": seconds, "images": float(so_far.images), "steps": float(so_far.steps)}
+            points.append(curves.checkpoint(model, average, batches, at))
 
         with self.stage("training"):
             watch = machine.Watch(self.device)
@@ -360,7 +361,12 @@ class _Run:
             seconds={k: round(v, 4) for k, v in self.seconds.items()},
             artifacts=self.artifacts,
             environment=self.environment,
-            provenance={**self.machine, "machine": self.watched, "git": provenance.git_state(), "metric_seconds": self.scoring_seconds},
+            provenance={
+                **self.machine,
+                "machine": self.watched,
+                "git": provenance.git_state(),
+                "metric_seconds": self.scoring_seconds,
+            },
         )
 
     @contextlib.contextmanager

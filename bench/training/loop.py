@@ -117,12 +117,12 @@ def train(
     autocast: torch.dtype | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
     checkpoints: Sequence[float] = (),
-    on_checkpoint: Callable[[TrainingResult, float], None] | None = None,
+    on_checkpoint: Callable[[TrainingResult, float, float], None] | None = None,
 ) -> TrainingResult:
     """Train until the budget (seconds | images | steps | flops) is spent.
 
-    checkpoints: shares of the budget, ascending, at which ``on_checkpoint(result so far, seconds of training)`` is called off the
-    clock.
+    checkpoints: shares of the budget, ascending, at which ``on_checkpoint(result so far, share, seconds of training)`` is called off
+    the clock.
 
     The wall-clock budget includes warm-up and weight averaging. Raises TrialFailure('diverged') at the first block whose
     loss is not finite.
@@ -190,9 +190,10 @@ def train(
             if on_progress:
                 on_progress(_progress(result, spent() / budget_amount, now - began))
             if checkpoint and on_checkpoint:
+                reached = max(passed for passed in due if passed <= share)
                 due = [later for later in due if later > share]
                 paused = time.perf_counter()
-                on_checkpoint(result, paused - began)
+                on_checkpoint(result, reached, paused - began)
                 synchronise(device)
                 began += time.perf_counter() - paused
             block_began, block_start = time.perf_counter(), result.steps
