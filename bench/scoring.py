@@ -58,7 +58,9 @@ class FeatureBank:
             extractor = registry.load(part.target)
             needed = {"data": data} if getattr(extractor, "needs_data", False) else {}
             if needed and data is None:
-                raise BenchError(f"extractor '{part.name}' is trained on a data set; use it in suites, or another one here")
+                raise BenchError(
+                    f"extractor '{part.name}' is trained on a data set; use it in suites, or another one here"
+                )
             self.extractor = extractor(**needed, **part.options).to(torch.device(device))
             self.name, self.layers = self.extractor.name, self.extractor.layers
 

@@ -36,7 +36,9 @@ def sanity(
         bar_task = bar.add_task("loading")
 
         def on_task(done: int, total: int, task: Task) -> None:
-            bar.update(bar_task, completed=done + 1, total=total, description=f"{task.metric.name} on {task.corruption.name}")
+            bar.update(
+                bar_task, completed=done + 1, total=total, description=f"{task.metric.name} on {task.corruption.name}"
+            )
 
         outcome = try_metrics(
             dataset,

@@ -40,7 +40,12 @@ def page(rows: Sequence[Row]) -> str:
 
 def summary(by_metric: dict[str, list[Row]]) -> str:
     """One line a metric: the range of coverage over all its rows."""
-    lines = ["## Summary", "", "| metric | rows | lowest | mean | highest | verdicts |", "| :-- | --: | --: | --: | --: | :-- |"]
+    lines = [
+        "## Summary",
+        "",
+        "| metric | rows | lowest | mean | highest | verdicts |",
+        "| :-- | --: | --: | --: | --: | :-- |",
+    ]
     for name, rows in by_metric.items():
         covered = [row.coverage for row in rows if row.coverage is not None]
         verdicts = sorted({row.verdict for row in rows})

@@ -172,7 +172,9 @@ class LPIPSDiversity(Metric):
 class PerceptualReconstruction(Metric):
     """Mean perceptual distance of test images to their reconstructions (LPIPS, or the uncalibrated pdist_effnetlite0)."""
 
-    paper = "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, Zhang et al. 2018 (arXiv 1801.03924)"
+    paper = (
+        "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, Zhang et al. 2018 (arXiv 1801.03924)"
+    )
     needs = frozenset({"images", "reconstructs"})
 
     def __init__(self, net: str = "effnetlite0", weights: str | None = None) -> None:

@@ -47,7 +47,9 @@ class Samples(Stage):
         known.NOISE, known.BLUR, known.JPEG, known.MODE_DROPPING, known.DUPLICATION, known.MEMORISED, known.LABEL_NOISE,
     )  # fmt: skip
 
-    def __init__(self, data: Data, bank_of: Callable[[Data, dict[str, Any]], FeatureBank], n: int, repeats: int, seed: int) -> None:
+    def __init__(
+        self, data: Data, bank_of: Callable[[Data, dict[str, Any]], FeatureBank], n: int, repeats: int, seed: int
+    ) -> None:
         """bank_of: makes the feature bank of these splits. n: images of the reference and of the samples in each repetition."""
         images = np.concatenate([data.train, data.test])
         if not isinstance(data.space, ImageSpace):

@@ -85,9 +85,7 @@ def try_metrics(
     journal = Journal([data.digest(), samples.bank.version, samples.n, repeats, seed])
     done = iter(range(len(tasks)))
     readings = run(tasks, journal, lambda task: on_task(next(done), len(tasks), task) if on_task else None)
-    return Outcome(
-        dataset, extractor, samples.bank.version, samples.n, repeats, judge(readings)
-    )
+    return Outcome(dataset, extractor, samples.bank.version, samples.n, repeats, judge(readings))
 
 
 def _load(name: str, config: Path | None) -> Data:
