@@ -82,8 +82,8 @@ class FeatureBank:
         return self._features[split][layer]
 
     def of(self, images: np.ndarray, layer: str) -> np.ndarray:
-        """Features of any other uint8 images ``(N, H, W, C)``, not cached: reconstructions, interpolations."""
-        return extract(images, self.extractor, self._device, self._batch)[layer]
+        """Features of any other uint8 images ``(N, H, W, C)``: reconstructions, interpolations."""
+        return self._of_one_size(images)[layer]
 
     @property
     def _batch(self) -> int:

@@ -50,8 +50,8 @@ def summary(by_metric: dict[str, list[Row]]) -> str:
         covered = [row.coverage for row in rows if row.coverage is not None]
         verdicts = sorted({row.verdict for row in rows})
         counts = ", ".join(f"{sum(row.verdict == verdict for row in rows)} {verdict}" for verdict in verdicts)
-        mean = sum(covered) / len(covered)
-        lines.append(f"| `{name}` | {len(rows)} | {min(covered):.1%} | {mean:.1%} | {max(covered):.1%} | {counts} |")
+        shown = (min(covered), sum(covered) / len(covered), max(covered)) if covered else ()
+        lines.append(f"| `{name}` | {len(rows)} | {' | '.join(f'{each:.1%}' for each in shown) or ' | | '} | {counts} |")
     return "\n".join(lines) + "\n"
 
 

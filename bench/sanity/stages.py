@@ -20,6 +20,9 @@ from bench.scoring import FeatureBank
 from bench.space import ImageSpace
 
 SMALLEST_N = 60
+OF_CLASSES = 3
+"""Metrics per class get so many times ``n`` samples (drawn from those of all repetitions): a classifier must learn from them."""
+
 OF_MODELS = frozenset({"reconstructs", "likelihood", "latent"})
 
 
@@ -110,6 +113,8 @@ class Samples(Stage):
             elif corruption is known.MEMORISED:
                 copied = rng.permutation(len(self.parts["train"]))[: round(strength * self.n)]
                 rows = rows[len(copied) :]
+        if corruption is known.LABEL_NOISE:
+            rows = rng.permutation(everyone)[: OF_CLASSES * self.n]
         labels = None if self.labels is None else self.labels[self.parts["fake"][rows]]
         if labels is not None and corruption is known.LABEL_NOISE:
             labels = known.wrong_labels(labels, strength, rng)
@@ -169,10 +174,10 @@ class Models(Stage):
         return clean
 
     def _with_novel_class(self, data: Data) -> Data:
-        """The training set without its last class, so that anomalies can be told; all of it where there are no labels."""
+        """The training set without its first class, so that anomalies can be told; all of it where there are no labels."""
         if data.train_labels is None:
             return data
-        kept = data.train_labels != data.train_labels.max()
+        kept = data.train_labels != data.train_labels.min()
         return Data(
             data.name, data.space, data.train[kept], data.test, data.train_labels[kept], data.test_labels, data.classes
         )
