@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ def test_levels_rise_steadily_to_the_full_resolution() -> None:
     model = ProgressiveGAN(ImageSpace(1, 32, 32), width=4, last=0.4)
     levels = [model.level_at(i / 1000) for i in range(1001)]
     assert levels[0] == levels[90] == 0.0, "half of each change trains the level as it is"
-    assert all(0 <= b - a < 0.02 for a, b in zip(levels, levels[1:]))
+    assert all(0 <= b - a < 0.02 for a, b in pairwise(levels))
     assert model.level_at(0.15) == pytest.approx(0.5)
     assert model.level_at(0.2) == pytest.approx(1.0)
     assert model.level_at(0.6) == model.level_at(1.0) == 3.0
