@@ -44,10 +44,10 @@ class ProgressiveGAN(GenerativeModel):
         latent: int = 64
         width: int = 16
         loss: str = "non-saturating"
-        r1: float = 1.0
+        r1: float = 0.1
         progressive: bool = True
         last: float = 0.4
-        learning_rate: float = 2e-3
+        learning_rate: float = 4e-3
 
         def __post_init__(self) -> None:
             for name in ("latent", "width"):

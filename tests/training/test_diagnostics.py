@@ -148,7 +148,7 @@ def test_a_watched_run_says_when_it_collapsed(batches):
     assert found["discriminator_saturated"] == 1
     assert 0 < found["ema_lag"] < 10
     course = diagnostics.course()
-    assert [each["collapsed"] for each in course["collapse"]][0] is False
+    assert course["collapse"][0]["collapsed"] is False
     assert set(course["gradient_norms"]) == {"optimizer"}
     json.dumps(course, allow_nan=False)
     assert all(model.modes), "back in training mode after every look"
