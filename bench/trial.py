@@ -34,6 +34,7 @@ from bench.sampling import draw, draw_batch
 from bench.scoring import gather, score
 from bench.store import write_atomically
 from bench.training import precision
+from bench.training.diagnostics import Diagnostics
 from bench.training.ema import WeightAverage
 from bench.training.loop import Batches, OnePass, TrainingResult, train
 
@@ -192,6 +193,7 @@ class _Run:
         first_peak: list[float] = []
         meter = EnergyMeter(self.device)
         self.idle_watts = meter.idle_watts()
+        diagnostics = Diagnostics(model, batches, average)
         peak = PeakMemory(self.device)
 
         def checkpoint(so_far: TrainingResult, share: float, seconds: float) -> None:
@@ -212,11 +214,14 @@ class _Run:
                 on_progress=lambda state: self.emit({"event": "progress", **state}),
                 checkpoints=checkpoint_shares(self.trial.checkpoints),
                 on_checkpoint=checkpoint,
+                watch=diagnostics.block,
             )
             reading = meter.stop()
             self.watched["training"] = watch.stop()
             if average is not None:
                 average.apply()
+        self.costs += diagnostics.measurements(result)
+        self.training["diagnostics"] = diagnostics.course()
         if points:
             self.curves[TRAINING] = points
             self.costs.append(mebibytes("peak_memory_training", first_peak[0], "until the first checkpoint"))

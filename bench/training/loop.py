@@ -118,11 +118,14 @@ def train(
     on_progress: Callable[[dict[str, Any]], None] | None = None,
     checkpoints: Sequence[float] = (),
     on_checkpoint: Callable[[TrainingResult, float, float], None] | None = None,
+    watch: Callable[[TrainingResult, float], float] | None = None,
 ) -> TrainingResult:
     """Train until the budget (seconds | images | steps | flops) is spent.
 
     checkpoints: shares of the budget, ascending, at which ``on_checkpoint(result so far, share, seconds of training)`` is called off
     the clock.
+    watch: called with the result so far and the share of the budget used at the end of every block; it returns the seconds that
+    it took, which are off the clock.
 
     The wall-clock budget includes warm-up and weight averaging. Raises TrialFailure('diverged') at the first block whose
     loss is not finite.
@@ -196,6 +199,8 @@ def train(
                 on_checkpoint(result, reached, paused - began)
                 synchronise(device)
                 began += time.perf_counter() - paused
+            if watch:
+                began += watch(result, spent() / budget_amount)
             block_began, block_start = time.perf_counter(), result.steps
             marks.clear()
             marks.mark()
