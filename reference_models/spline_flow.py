@@ -30,6 +30,7 @@ class SplineFlow(NormalizingFlow):
         "shape unless trained for long."
     )
     default_layers = (4, 4)
+    default_components = (1, 1)
     split_priors = True
 
     @dataclasses.dataclass(frozen=True)
