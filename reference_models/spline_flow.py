@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
 
 from bench.model import ImageSpace
 from reference_models.networks.invertible import (
