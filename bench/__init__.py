@@ -20,6 +20,7 @@ _WHERE = {
     "SampleGenerator": "bench.model",
     "TokenSpace": "bench.space",
     "VectorSpace": "bench.space",
+    "compare": "bench.gate.api",
     "load_results": "bench.store",
     "run": "bench.api",
     "score": "bench.foreign",
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from bench.api import run as run
     from bench.errors import BenchError as BenchError
     from bench.foreign import score as score
+    from bench.gate.api import compare as compare
     from bench.model import Batch as Batch
     from bench.model import GenerativeModel as GenerativeModel
     from bench.model import SampleGenerator as SampleGenerator

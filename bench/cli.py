@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from bench.commands import scores, suites
+from bench.commands import compare, coverage, gate, machine, sanity, scores, suites
 from bench.commands.options import INTERRUPTED, OK, USAGE
 from bench.errors import BenchError
 
@@ -29,7 +29,13 @@ for name, command in {
     "show": suites.show,
     "report": suites.report,
     "score": scores.score,
+    "compare": compare.compare,
+    "gate": gate.gate,
+    "sanity": sanity.sanity,
+    "coverage": coverage.coverage,
     "schema": suites.schema,
+    "doctor": machine.doctor,
+    "noise": machine.noise,
 }.items():
     app.command(name)(command)
 

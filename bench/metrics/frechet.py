@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.frechet_interval import leave_one_out
+from bench.metrics.frechet_interval import leave_one_out, leave_pairs_out
 from bench.metrics.inputs import Features, feature_pair
 from bench.metrics.layers import first_layer, named_with_layer
 from bench.metrics.streaming import Moments
@@ -26,6 +26,7 @@ from bench.record import Measurement
 SMALLEST_RATIO = 1.2
 """An interval needs this many samples per dimension in both sets; below, neither the bias nor its error is known."""
 
+SINGULAR = "no interval: a covariance is singular (constant or repeated features); see the kernel distance"
 RAW_INTERVAL = "jackknife, for the mean of the raw value at this n"
 
 
@@ -61,6 +62,25 @@ def frechet_distances(real: Features, fake: Features) -> tuple[Measurement, Meas
     reference, samples = feature_pair(real, fake)
     moments = Moments.of(reference), Moments.of(samples)
     return _with_interval(_raw(reference, samples, *moments), reference, samples, *moments)
+
+
+def frechet_distance_of_pairs(first: Features, second: Features) -> Measurement:
+    """``frechet_distance`` where row i of both ``(N, d)`` belongs together, as an image and its reconstruction do.
+
+    The value is the same; the interval knows that pairs, not single rows, were drawn. None below 1.2 d pairs.
+    """
+    x, y = feature_pair(first, second)
+    if len(x) != len(y):
+        raise BenchError(f"pairs need two sets of one size, not {len(x)} and {len(y)} rows")
+    moments = Moments.of(x), Moments.of(y)
+    raw = _raw(x, y, *moments)
+    if len(x) < SMALLEST_RATIO * x.shape[1]:
+        return raw.replace(note=_too_few(len(x), x.shape[1]))
+    try:
+        half = leave_pairs_out(x, y, *moments)
+    except np.linalg.LinAlgError:
+        return raw.replace(note=SINGULAR)
+    return raw.replace(low=max(0.0, raw - half), high=raw + half, interval=f"of pairs: {RAW_INTERVAL}")
 
 
 def frechet_distance_from_stats(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: ArrayLike) -> Measurement:
@@ -147,18 +167,21 @@ def _with_interval(
     n, d = min(len(real), len(fake)), real.shape[1]
     corrected = Measurement(np.nan, name="fd_corrected", n=len(fake), direction="lower")
     if n < SMALLEST_RATIO * d:
-        note = f"no interval: {n} samples are too few for {d} dimensions (1.2 d are needed); see the kernel distance"
+        note = _too_few(n, d)
         return raw.replace(note=note), corrected.replace(note=note.replace("no interval", "not estimated"))
     try:
         bias, half = leave_one_out(real, fake, real_moments, fake_moments)
     except np.linalg.LinAlgError:
-        note = "no interval: a covariance is singular (constant or repeated features); see the kernel distance"
-        return raw.replace(note=note), corrected.replace(note=note.replace("no interval", "not estimated"))
+        return raw.replace(note=SINGULAR), corrected.replace(note=SINGULAR.replace("no interval", "not estimated"))
     value = float(raw) - bias
     return (
         raw.replace(low=max(0.0, raw - half), high=raw + half, interval=RAW_INTERVAL),
         corrected.replace(value=value, low=value - half, high=value + half, interval="jackknife"),
     )
+
+
+def _too_few(n: int, d: int) -> str:
+    return f"no interval: {n} samples are too few for {d} dimensions (1.2 d are needed); see the kernel distance"
 
 
 def _statistics(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[np.ndarray, np.ndarray]:

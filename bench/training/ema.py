@@ -37,6 +37,12 @@ class WeightAverage:
         if self._live:
             torch._foreach_copy_(self._live, self._average)
 
+    @torch.no_grad()
+    def apply_to(self, copy: nn.Module) -> None:
+        """Overwrite the weights of a copy of the model with the average; the model trains on."""
+        if self._average:
+            torch._foreach_copy_(_floating_state(copy), self._average)
+
 
 def _floating_state(model: nn.Module) -> list[Tensor]:
     tensors = [*model.parameters(), *model.buffers()]

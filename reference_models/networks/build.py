@@ -9,6 +9,7 @@ from torch import nn
 
 from bench.model import BenchError, ImageSpace, Space, VectorSpace
 from reference_models.networks.conv import ConvDecoder, ConvEncoder
+from reference_models.networks.equalised import MinibatchStd
 from reference_models.networks.mlp import MLPDenoiser, mlp
 from reference_models.networks.unet import UNet
 
@@ -85,13 +86,20 @@ def default_multipliers(space: ImageSpace, patch: int) -> tuple[int, ...]:
 
 
 def encoder(
-    space: Space, outputs: int, width: int, weights: Callable[[nn.Module], nn.Module] = lambda layer: layer
+    space: Space,
+    outputs: int,
+    width: int,
+    weights: Callable[[nn.Module], nn.Module] = lambda layer: layer,
+    *,
+    minibatch_std: bool = False,
 ) -> nn.Module:
-    """``(B, *space.shape) -> (B, outputs)``. weights: wraps each layer that has weights."""
+    """``(B, *space.shape) -> (B, outputs)``. weights: wraps each layer that has weights. minibatch_std: before the last one."""
     if isinstance(space, ImageSpace):
-        return ConvEncoder(space, outputs, width, weights)
-    network = mlp(space.dimensions, outputs, 4 * width)
-    return nn.Sequential(*(weights(layer) if isinstance(layer, nn.Linear) else layer for layer in network))
+        return ConvEncoder(space, outputs, width, weights, minibatch_std=minibatch_std)
+    layers = list(mlp(space.dimensions, outputs, 4 * width))
+    if minibatch_std:
+        layers[-1:] = [MinibatchStd(), nn.Linear(4 * width + 1, outputs)]
+    return nn.Sequential(*(weights(layer) if isinstance(layer, nn.Linear) else layer for layer in layers))
 
 
 def decoder(space: Space, inputs: int, width: int, *, batch_norm: bool = False) -> nn.Module:
