@@ -22,7 +22,9 @@ def measure_size(model: GenerativeModel) -> dict[str, str]:
     with torch.inference_mode():
         if isinstance(model, FitsPrior):
             model.fit_prior([_random_batch(model) for _ in range(IMAGES)])
-        found["sampling FLOPs an image"] = _said(count(lambda: model.sample(1, SampleGenerator(0, 1, 0, model.device))), 1)
+        found["sampling FLOPs an image"] = _said(
+            count(lambda: model.sample(1, SampleGenerator(0, 1, 0, model.device))), 1
+        )
     return found
 
 
