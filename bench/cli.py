@@ -37,6 +37,7 @@ for name, command in {
     "schema": suites.schema,
     "doctor": machine.doctor,
     "noise": machine.noise,
+    "scaling": machine.scaling,
 }.items():
     app.command(name)(command)
 
