@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from bench.commands import ab, compare, gate, scores, suites
+from bench.commands import ab, compare, gate, history, scores, suites
 from bench.commands.options import INTERRUPTED, OK, USAGE
 from bench.errors import BenchError
 
@@ -32,6 +32,7 @@ for name, command in {
     "compare": compare.compare,
     "ab": ab.ab,
     "gate": gate.gate,
+    "history": history.history,
     "schema": suites.schema,
 }.items():
     app.command(name)(command)

@@ -16,7 +16,9 @@ def record(model, seed, values, *, suite="ci", dataset="digits16", role="trained
         unit, direction, source = UNITS[name]
         ends = {} if error is None else {"low": value - error, "high": value + error, "interval": "U-statistic"}
         measurements.append(
-            MeasurementFields(name=name, value=value, n=n, unit=unit, direction=direction, source=source, protocol=protocol, **ends)
+            MeasurementFields(
+                name=name, value=value, n=n, unit=unit, direction=direction, source=source, protocol=protocol, **ends
+            )
         )
     return Record(
         trial=f"{model}-{seed}", suite=suite, dataset=dataset, model=model, role=role, seed=seed, status=status, reason=reason,
@@ -48,7 +50,9 @@ def commit(repository, message):
 
     def git(*words):
         names = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-        return subprocess.run(["git", *names, *words], cwd=repository, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            ["git", *names, *words], cwd=repository, check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     if not (repository / ".git").exists():
         git("init", "-q", "-b", "main")

@@ -94,7 +94,9 @@ def test_a_real_block_sees_the_slowdown_the_failure_and_each_version_s_own_code(
     assert ("digits/broken", "sampling_throughput") not in names_of([block])
     assert block["sources"]["base"] == block["sources"]["control"] != block["sources"]["head"]
     # stored: the same block is not measured again
-    assert Blocks(work(repository), {"base": base, "head": head, "control": base}, tmp_path).take(1, 1, ["digits/tiny"]) == [block]
+    assert Blocks(work(repository), {"base": base, "head": head, "control": base}, tmp_path).take(
+        1, 1, ["digits/tiny"]
+    ) == [block]
 
 
 def test_an_environment_brings_its_own_python_and_an_installed_copy_is_refused(repository, monkeypatch, tmp_path):
@@ -124,12 +126,16 @@ def synthetic(rng, count, slower, stage=1, noise=0.02, control=0.0, cell="digits
     """Blocks as block.py would give them: sampling ``slower`` times as slow in head."""
     blocks = []
     for index in range(count):
+
         def ratio(shift):
-            return {cell: {"sampling_throughput": rng.normal(shift, noise), "training_throughput": rng.normal(0, noise)}}
+            return {
+                cell: {"sampling_throughput": rng.normal(shift, noise), "training_throughput": rng.normal(0, noise)}
+            }
+
         value = {cell: {"sampling_throughput": 1000.0, "training_throughput": 500.0}}
         blocks.append({
             "stage": stage, "index": index, "cells": [cell], "load": 0.5, "seconds": 1.0, "seed": 0, "sources": {},
-            "values": {arm: value for arm in ("base", "head", "control")}, "failed": {"base": {}, "head": {}, "control": {}},
+            "values": dict.fromkeys(("base", "head", "control"), value), "failed": {"base": {}, "head": {}, "control": {}},
             "ratios": {"base": {}, "head": ratio(-math.log(slower)), "control": ratio(control)},
         })  # fmt: skip
     return blocks
@@ -150,7 +156,11 @@ def test_decisions_on_synthetic_blocks():
     slow = outcome(rng, slower=1.15)
     assert slow["sampling_throughput"].verdict == "worse"
     assert slow["sampling_throughput"].change.value == pytest.approx(1 / 1.15 - 1, abs=0.03)
-    assert slow["sampling_throughput"].change.low < slow["sampling_throughput"].change.value < slow["sampling_throughput"].change.high
+    assert (
+        slow["sampling_throughput"].change.low
+        < slow["sampling_throughput"].change.value
+        < slow["sampling_throughput"].change.high
+    )
     assert slow["training_throughput"].verdict == "equivalent"
     assert outcome(rng, slower=1.0)["sampling_throughput"].verdict == "equivalent"
     assert outcome(rng, slower=0.8)["sampling_throughput"].verdict == "better"
@@ -164,11 +174,17 @@ def test_the_self_test_counts_alarms_and_power():
     rng = np.random.default_rng(1)
 
     def ratios():
-        return {f"digits/m{i}": {m: rng.normal(0, 0.03) for m in ("sampling_throughput", "training_throughput")} for i in range(3)}
+        return {
+            f"digits/m{i}": {m: rng.normal(0, 0.03) for m in ("sampling_throughput", "training_throughput")}
+            for i in range(3)
+        }
 
     def run():
         return tuple(
-            [{**block, "ratios": {"base": {}, "head": ratios(), "control": ratios()}} for block in synthetic(rng, count, 1.0)]
+            [
+                {**block, "ratios": {"base": {}, "head": ratios(), "control": ratios()}}
+                for block in synthetic(rng, count, 1.0)
+            ]
             for count in (FIRST_BLOCKS, SECOND_BLOCKS)
         )
 
@@ -210,7 +226,11 @@ def next_folder(base, head, task, results):
 
     from bench import provenance
 
-    return results / "ab" / provenance.short_hash([base.identity, head.identity, dataclasses.asdict(task), provenance.cpu_model()])
+    return (
+        results
+        / "ab"
+        / provenance.short_hash([base.identity, head.identity, dataclasses.asdict(task), provenance.cpu_model()])
+    )
 
 
 def test_quiet_cores_are_cores_of_this_process():

@@ -50,7 +50,9 @@ def test_the_four_verdicts_of_a_comparison():
 
 def test_three_seeds_against_three_can_be_significant_only_through_normality_and_the_table_says_so():
     rng = np.random.default_rng(1)
-    verdicts = compare_sides(side(trained("a", KID, noisy(rng, 1, 3))), side(trained("a", KID, noisy(rng, 1.01, 3, 0.2))))
+    verdicts = compare_sides(
+        side(trained("a", KID, noisy(rng, 1, 3))), side(trained("a", KID, noisy(rng, 1.01, 3, 0.2)))
+    )
     assert only(verdicts).smallest_p == 0.25
 
 
@@ -88,7 +90,10 @@ def test_a_side_that_mixes_protocols_is_not_averaged():
 
 
 def test_two_models_are_compared_by_narrowed_sides():
-    base, head = side(trained("a", KID, [1.0, 1.1, 1.2]), model="a"), side(trained("b", KID, [0.5, 0.51, 0.52]), model="b")
+    base, head = (
+        side(trained("a", KID, [1.0, 1.1, 1.2]), model="a"),
+        side(trained("b", KID, [0.5, 0.51, 0.52]), model="b"),
+    )
     assert only(compare_sides(base, head)).verdict == "better"
     with pytest.raises(BenchError, match="share no"):
         compare_sides(side(trained("a", KID, [1.0])), side(trained("b", KID, [1.0])))
@@ -146,7 +151,10 @@ def test_a_trial_that_failed_in_every_seed_is_named_for_every_metric():
     failed = [record("a", seed, {}, status="failed", reason="boom") for seed in range(3)]
     head = side(failed, trained("b", KID, [1, 1.01, 1.02]))
     verdicts = gate_sides(side(trained("a", KID, [1, 2, 3]), trained("b", KID, [1, 1.01, 1.02])), head, family(KID))
-    assert {line.subject: line.verdict for line in verdicts.lines} == {"digits16/a": "failed", "digits16/b": "equivalent"}
+    assert {line.subject: line.verdict for line in verdicts.lines} == {
+        "digits16/a": "failed",
+        "digits16/b": "equivalent",
+    }
 
 
 def test_slower_in_another_session_is_inconclusive_and_points_to_ab():

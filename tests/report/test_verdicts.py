@@ -80,7 +80,9 @@ def test_table_shows_every_line_the_weightiest_first():
 
 
 def test_markdown_folds_what_is_fine_and_escapes_the_rest():
-    text = verdicts_markdown(Verdicts("gate", NASTY, "b", 0.01, (line("worse", "m|`", reason=NASTY), line("equivalent")), (NASTY,)))
+    text = verdicts_markdown(
+        Verdicts("gate", NASTY, "b", 0.01, (line("worse", "m|`", reason=NASTY), line("equivalent")), (NASTY,))
+    )
     assert text.startswith("<!-- gen-bench -->\n### ❌ gen-bench gate: regression: 1 worse, 1 equivalent")
     assert text.index("❌ worse") < text.index("<details>") < text.index("✅ equivalent")
     assert "<i>" not in text
@@ -89,7 +91,9 @@ def test_markdown_folds_what_is_fine_and_escapes_the_rest():
 
 
 def test_annotations_are_one_line_each():
-    broken = Verdicts("gate", "a", "b", 0.01, (line("worse", NASTY, reason=NASTY), line("inconclusive"), line("better")))
+    broken = Verdicts(
+        "gate", "a", "b", 0.01, (line("worse", NASTY, reason=NASTY), line("inconclusive"), line("better"))
+    )
     lines = github_annotations(broken)
     assert [one.partition(" ")[0] for one in lines] == ["::error", "::warning", "::notice"]
     assert all("\n" not in one for one in lines)
