@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from bench.commands import compare, coverage, gate, machine, sanity, scores, suites
+from bench.commands import ab, compare, coverage, gate, machine, sanity, scores, suites
 from bench.commands.options import INTERRUPTED, OK, USAGE
 from bench.errors import BenchError
 
@@ -30,6 +30,7 @@ for name, command in {
     "report": suites.report,
     "score": scores.score,
     "compare": compare.compare,
+    "ab": ab.ab,
     "gate": gate.gate,
     "sanity": sanity.sanity,
     "coverage": coverage.coverage,

@@ -36,6 +36,7 @@ from bench.scoring import gather, score
 from bench.store import write_atomically
 from bench.training import precision
 from bench.training.compilation import compile_networks, compile_seconds, eager
+from bench.training.diagnostics import Diagnostics
 from bench.training.ema import WeightAverage
 from bench.training.loop import Batches, OnePass, TrainingResult, train
 from bench.training.resume import Checkpoints
@@ -224,11 +225,13 @@ class _Run:
         first_peak: list[float] = []
         meter = EnergyMeter(self.device)
         self.idle_watts = meter.idle_watts()
+        diagnostics = Diagnostics(model, batches, average)
         peak = PeakMemory(self.device)
 
-        def checkpoint(so_far: TrainingResult, seconds: float) -> None:
+        def checkpoint(so_far: TrainingResult, share: float, seconds: float) -> None:
             first_peak.append(peak.peak_mib())
-            points.append(curves.checkpoint(model, average, batches, so_far, seconds))
+            at = {"share": share, "seconds": seconds, "images": float(so_far.images), "steps": float(so_far.steps)}
+            points.append(curves.checkpoint(model, average, batches, at))
             if resume is not None:
                 resume.notes["curve"] = [json.loads(point.model_dump_json()) for point in points]
 
@@ -245,12 +248,15 @@ class _Run:
                 on_progress=lambda state: self.emit({"event": "progress", **state}),
                 checkpoints=checkpoint_shares(self.trial.checkpoints),
                 on_checkpoint=checkpoint,
+                watch=diagnostics.block,
                 resume=resume,
             )
             reading = meter.stop()
             self.watched["training"] = watch.stop()
             if average is not None:
                 average.apply()
+        self.costs += diagnostics.measurements(result)
+        self.training["diagnostics"] = diagnostics.course()
         if points:
             self.curves[TRAINING] = points
             if first_peak:

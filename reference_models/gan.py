@@ -76,7 +76,9 @@ class GAN(GenerativeModel):
         super().__init__(space, **config)
         c = self.config
         if c.augment and not isinstance(space, ImageSpace):
-            raise BenchError(f"augment works on images, but the data set holds {space}; remove it from the model's config")
+            raise BenchError(
+                f"augment works on images, but the data set holds {space}; remove it from the model's config"
+            )
         normalised = c.loss != "wgan-gp" if c.spectral_norm is None else c.spectral_norm
         wrap: Callable[[nn.Module], nn.Module] = spectral_norm if normalised else (lambda layer: layer)
         self.generator = decoder(space, c.latent, c.width, batch_norm=True)

@@ -70,7 +70,11 @@ def noise(
         f"differences: spread {found.spread:.2%}, 95 of 100 below {found.largest_usual:.2%}\n"
         f"95 % intervals overlap in {found.overlaps} of {found.pairs} pairs ({share.value:.0%}, 95 % interval "
         f"{share.low:.0%} to {share.high:.0%}): "
-        + ("as they must" if share.value >= REQUIRED_OVERLAP else f"fewer than {REQUIRED_OVERLAP:.0%}, intervals are too short here")
+        + (
+            "as they must"
+            if share.value >= REQUIRED_OVERLAP
+            else f"fewer than {REQUIRED_OVERLAP:.0%}, intervals are too short here"
+        )
         + f"\nwrote {path}",
         highlight=False,
         soft_wrap=True,

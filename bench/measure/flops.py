@@ -113,7 +113,12 @@ def _kind(operator: Any) -> str:
     tags = {str(tag).rpartition(".")[2] for tag in getattr(operator, "tags", ())}
     if tags & {"pointwise", "reduction"} and name != "clone":
         return "light"
-    if space in ("prim", "profiler") or "inplace_view" in tags or getattr(operator, "is_view", False) or name.endswith("_copy"):
+    if (
+        space in ("prim", "profiler")
+        or "inplace_view" in tags
+        or getattr(operator, "is_view", False)
+        or name.endswith("_copy")
+    ):
         return "moves"
     if space == "aten" and name.startswith(_LIGHT):
         return "light"

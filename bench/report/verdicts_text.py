@@ -77,7 +77,7 @@ def verdicts_renderable(verdicts: Verdicts) -> RenderableType:
     reasons = [
         f"{line.name}: {line.reason}"
         for line in verdicts.by_weight()
-        if line.verdict in _EXPLAINED or line.detectable is None and line.verdict == "inconclusive"
+        if line.verdict in _EXPLAINED or (line.detectable is None and line.verdict == "inconclusive")
     ]
     below = [
         Padding(Text(text, style="dim"), (0, 0, 0, 2)) for text in (*reasons, *_power_note(verdicts), *verdicts.notes)

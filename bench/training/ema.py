@@ -34,6 +34,14 @@ class WeightAverage:
         self.updates += 1
 
     @torch.no_grad()
+    def lag(self) -> float:
+        """How far the average is behind: |average - present weights| / |present weights|, 0 where there are none."""
+        if not self._live:
+            return 0.0
+        behind = torch.stack(torch._foreach_norm(torch._foreach_sub(self._average, self._live))).norm()
+        return float(behind / torch.stack(torch._foreach_norm(self._live)).norm().clamp_min(1e-30))
+
+    @torch.no_grad()
     def apply(self) -> None:
         """Overwrite the model's weights with the average."""
         if self._live:

@@ -132,13 +132,17 @@ def train(
     autocast: torch.dtype | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
     checkpoints: Sequence[float] = (),
-    on_checkpoint: Callable[[TrainingResult, float], None] | None = None,
+    on_checkpoint: Callable[[TrainingResult, float, float], None] | None = None,
+    watch: Callable[[TrainingResult, float], float] | None = None,
     resume: Checkpoints | None = None,
 ) -> TrainingResult:
     """Train until the budget (seconds | images | steps | flops) is spent.
 
-    checkpoints: shares of the budget, ascending, at which ``on_checkpoint(result so far, seconds of training)`` is called off the
-    clock. resume: where the state is kept off the clock from time to time, and taken from if an earlier run left one.
+    checkpoints: shares of the budget, ascending, at which ``on_checkpoint(result so far, share, seconds of training)`` is called off
+    the clock.
+    watch: called with the result so far and the share of the budget used at the end of every block; it returns the seconds that
+    it took, which are off the clock.
+    resume: where the state is kept off the clock from time to time, and taken from if an earlier run left one.
 
     The wall-clock budget includes warm-up and weight averaging. Raises TrialFailure('diverged') at the first block whose
     loss is not finite.
@@ -210,11 +214,14 @@ def train(
             if on_progress:
                 on_progress(_progress(result, spent() / budget_amount, now - began))
             if checkpoint and on_checkpoint:
+                reached = max(passed for passed in due if passed <= share)
                 due = [later for later in due if later > share]
                 paused = time.perf_counter()
-                on_checkpoint(result, paused - began)
+                on_checkpoint(result, reached, paused - began)
                 synchronise(device)
                 began += time.perf_counter() - paused
+            if watch:
+                began += watch(result, spent() / budget_amount)
             if keep and resume is not None:
                 paused = time.perf_counter()
                 resume.save(model, average, batches, result, paused - began)
