@@ -28,6 +28,7 @@ from bench.measure.clock import time_once
 from bench.measure.energy import EnergyMeter, energy_measurements
 from bench.measure.memory import PeakMemory, mebibytes
 from bench.model import FitsPrior, GenerativeModel, Iterative, capabilities
+from bench.model_file import DESCRIPTION, description_of
 from bench.plan import Trial
 from bench.record import CurvePoint, Measurement, MeasurementFields, Record, fields_of
 from bench.sampling import draw, draw_batch
@@ -354,6 +355,7 @@ class _Run:
             state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
             if state:
                 write_atomically(self.out / WEIGHTS, safetensors.torch.save(state))
+                write_atomically(self.out / DESCRIPTION, description_of(model))
                 self.artifacts["weights_file"] = provenance.file_sha256(self.out / WEIGHTS)
 
     def score(self, data: Data, samples: np.ndarray, model: GenerativeModel, metrics: list[plan.Part]) -> list[str]:

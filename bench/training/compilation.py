@@ -10,13 +10,13 @@ from torch import nn
 from bench.training.loop import TrainingResult
 
 
-def compile_networks(model: nn.Module) -> None:
+def compile_networks(model: nn.Module, backend: str = "inductor") -> None:
     """Compile the forward of every network that ``model`` holds, in place; parameters and state dicts stay as they are.
 
-    Compiled at the first call for a given shape and mode: the first training step, and again the first sample.
+    backend: of ``torch.compile``. Compiled at the first call for a given shape and mode: the first training step, and again the first sample.
     """
     for network in model.children():
-        network.compile()
+        network.compile(backend=backend)
 
 
 def compile_seconds(result: TrainingResult) -> float:
