@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from bench.commands import machine, scores, suites
+from bench.commands import ab, compare, coverage, gate, history, machine, sanity, scores, suites
 from bench.commands.options import INTERRUPTED, OK, USAGE
 from bench.errors import BenchError
 
@@ -30,6 +30,12 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "show": suites.show,
     "report": suites.report,
     "score": scores.score,
+    "compare": compare.compare,
+    "ab": ab.ab,
+    "gate": gate.gate,
+    "sanity": sanity.sanity,
+    "coverage": coverage.coverage,
+    "history": history.history,
     "schema": suites.schema,
     "doctor": machine.doctor,
     "noise": machine.noise,

@@ -150,6 +150,13 @@ class Suite(_Strict):
         None, description="measurement that ranks the leaderboard; default: the kernel distance"
     )
     timeout: float = Field(3600, gt=0, strict=False, description="seconds after which a trial is stopped")
+    compile: bool = Field(False, description="run every network through torch.compile; its seconds are reported apart")
+    checkpoint_every: float | None = Field(
+        None,
+        gt=0,
+        strict=False,
+        description="seconds between checkpoints from which a killed trial goes on; without it, it begins anew",
+    )
     checkpoints: int = Field(
         0, ge=0, le=20, description="score the model at so many points of training, at 1/2, 1/4, 1/8 ... of the budget"
     )

@@ -28,16 +28,21 @@ from bench.measure.clock import time_once
 from bench.measure.energy import EnergyMeter
 from bench.measure.phase import PhaseMeters
 from bench.model import FitsPrior, GenerativeModel, Iterative, capabilities
+from bench.model_file import DESCRIPTION, description_of
 from bench.plan import Trial
 from bench.record import CurvePoint, Measurement, MeasurementFields, Record, fields_of
 from bench.sampling import draw, draw_batch
 from bench.scoring import gather, score
 from bench.store import write_atomically
 from bench.training import precision
+from bench.training.compilation import compile_networks, compile_seconds, eager
+from bench.training.diagnostics import Diagnostics
 from bench.training.ema import WeightAverage
 from bench.training.loop import Batches, OnePass, TrainingResult, train
+from bench.training.resume import Checkpoints
 
 RECORD, SAMPLES, WEIGHTS = "record.json", "samples.npz", "weights.safetensors"
+CHECKPOINT = "checkpoint.pt"
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -63,6 +68,7 @@ def run_trial(trial: Trial, out: Path, emit: Emit = lambda event: None) -> Recor
         status = "out-of-memory" if _is_out_of_memory(error) else "failed"
         record = run.record(status, f"{type(error).__name__}: {error}".splitlines()[0][:500])
     write_atomically(out / RECORD, record.to_line().encode())
+    (out / CHECKPOINT).unlink(missing_ok=True)
     return record
 
 
@@ -168,11 +174,13 @@ class _Run:
     def fit(self, model: GenerativeModel, batches: Batches, curves: CurveScorer) -> None:
         """Train under the budget, put the averaged weights in place, fit the prior."""
         if model.trains:
-            self.autocast, why = precision.choose(model, batches, self.trial.precision)
-            self.training["precision"] = why
+            resume = self.checkpoints()
+            self.choose_precision(model, batches, resume)
             self.count_training(model, batches)
             average = WeightAverage(model, self.trial.ema) if self.trial.ema else None
-            result = self.train(model, batches, average, curves)
+            if self.trial.compile:
+                compile_networks(model)
+            result = self.train(model, batches, average, curves, resume)
             self.training |= {
                 "steps": result.steps,
                 "images": result.images,
@@ -184,18 +192,48 @@ class _Run:
         self.costs.append(exact("parameters", parameters, direction="none"))
         self.training["capabilities"] = capabilities(model)
 
+    def checkpoints(self) -> Checkpoints | None:
+        """Where the state of this training is kept, if the suite asks for it."""
+        if self.trial.checkpoint_every is None:
+            return None
+        found = Checkpoints(self.out / CHECKPOINT, self.trial.checkpoint_every, self.trial.id)
+        if found.saved is not None:
+            self.training["resumed_at_step"] = found.saved["result"]["steps"]
+        return found
+
+    def choose_precision(self, model: GenerativeModel, batches: Batches, resume: Checkpoints | None) -> None:
+        """By a trial on this machine; a training that goes on keeps what it began with."""
+        if resume is not None and "precision" in resume.notes:
+            why = resume.notes["precision"]
+            self.autocast = torch.bfloat16 if why.startswith("bfloat16") else None
+        else:
+            self.autocast, why = precision.choose(model, batches, self.trial.precision)
+        if resume is not None:
+            resume.notes["precision"] = why
+        self.training["precision"] = why
+
     def train(
-        self, model: GenerativeModel, batches: Batches, average: WeightAverage | None, curves: CurveScorer
+        self,
+        model: GenerativeModel,
+        batches: Batches,
+        average: WeightAverage | None,
+        curves: CurveScorer,
+        resume: Checkpoints | None,
     ) -> TrainingResult:
         """The training loop between the meters; checkpoints are scored off the clock."""
-        points: list[CurvePoint] = []
+        points = [CurvePoint.model_validate(point) for point in resume.notes.get("curve", ())] if resume else []
         self.idle_watts = EnergyMeter(self.device).idle_watts()
+        diagnostics = Diagnostics(model, batches, average)
         meters = PhaseMeters(self.device, "training")
+        if "resumed_at_step" in self.training:
+            meters.resume()
 
         def checkpoint(so_far: TrainingResult, share: float, seconds: float) -> None:
             meters.interrupt()
             at = {"share": share, "seconds": seconds, "images": float(so_far.images), "steps": float(so_far.steps)}
             points.append(curves.checkpoint(model, average, batches, at))
+            if resume is not None:
+                resume.notes["curve"] = [json.loads(point.model_dump_json()) for point in points]
 
         with self.stage("training"):
             result = train(
@@ -208,15 +246,21 @@ class _Run:
                 on_progress=lambda state: self.emit({"event": "progress", **state}),
                 checkpoints=checkpoint_shares(self.trial.checkpoints),
                 on_checkpoint=checkpoint,
+                watch=diagnostics.block,
+                resume=resume,
             )
             meters.stop()
             if average is not None:
                 average.apply()
+        self.costs += diagnostics.measurements(result)
+        self.training["diagnostics"] = diagnostics.course()
         if points:
             self.curves[TRAINING] = points
         self.watched["training"], self.training["energy"] = meters.seen, meters.energy_source
         self.costs += [*meters.memory, *meters.energy(result.images, self.idle_watts)]
         self.costs += costs.training_costs(result, batches.batch_size, bool(points), meters.warning)
+        if self.trial.compile:
+            self.costs.append(exact("compile_seconds", compile_seconds(result), unit="s"))
         return result
 
     def count_training(self, model: GenerativeModel, batches: Batches) -> None:
@@ -258,7 +302,8 @@ class _Run:
         return samples
 
     def count_sampling(self, model: GenerativeModel, seed: int, seconds: float) -> None:
-        found = costs.sampling_flops(model, seed, seconds)
+        with eager():
+            found = costs.sampling_flops(model, seed, seconds)
         if found is None:
             self.training.setdefault("flops", {})["sampling"] = "not counted: one sample takes too long"
         else:
@@ -300,6 +345,7 @@ class _Run:
             state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
             if state:
                 write_atomically(self.out / WEIGHTS, safetensors.torch.save(state))
+                write_atomically(self.out / DESCRIPTION, description_of(model))
                 self.artifacts["weights_file"] = provenance.file_sha256(self.out / WEIGHTS)
 
     def score(self, data: Data, samples: np.ndarray, model: GenerativeModel, metrics: list[plan.Part]) -> list[str]:

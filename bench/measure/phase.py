@@ -13,6 +13,8 @@ from bench.record import Measurement
 
 INTERRUPTED = "not measured: checkpoints were scored in between"
 
+RESUMED = "not measured: the training was resumed from a checkpoint"
+
 
 class PhaseMeters:
     """Runs from its making until ``stop()``. phase: ``training`` or ``sampling``."""
@@ -22,6 +24,7 @@ class PhaseMeters:
         self.seen: dict[str, Any] = {}
         self._memory: list[Measurement] = []
         self._interrupted_at: float | None = None
+        self._resumed = False
         self._peak, self._energy, self._watch = PeakMemory(device), EnergyMeter(device), machine.Watch(device)
         self._reading: tuple[float, float] | None = None
         self._energy.start()
@@ -30,6 +33,10 @@ class PhaseMeters:
         """Something else happens now that takes memory and energy: the peak counts until here, energy not at all."""
         if self._interrupted_at is None:
             self._interrupted_at = self._peak.peak_mib()
+
+    def resume(self) -> None:
+        """The phase began in an earlier process, whose energy nobody knows here."""
+        self._resumed = True
 
     def stop(self) -> None:
         """The phase has ended."""
@@ -45,6 +52,8 @@ class PhaseMeters:
         """What measured the energy, or why nothing did."""
         if self._interrupted_at is not None:
             return INTERRUPTED
+        if self._resumed:
+            return RESUMED
         return self._energy.why_not() or str(self._energy.source)
 
     @property
@@ -53,7 +62,7 @@ class PhaseMeters:
 
     def energy(self, images: float, idle_watts: float | None) -> list[Measurement]:
         """images: seen or made in the phase."""
-        if self._interrupted_at is not None:
+        if self._interrupted_at is not None or self._resumed:
             return []
         return energy_measurements(self.phase, self._reading, images, idle_watts)
 

@@ -4,7 +4,7 @@ from scipy.special import logsumexp
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from bench.metrics.fld import _fitted, _mixtures, fld, fld_gap
+from bench.metrics.feature_likelihood import _fitted, _mixtures, fld, fld_gap
 
 
 @pytest.fixture(scope="module")
