@@ -73,9 +73,9 @@ def _reached_row(entry: Reached) -> tuple[str, ...]:
         seconds, cost = f"{format_number(entry.median, 3)} [{format_number(low, 3)}, {upper}]", entry.median
         images = f"{statistics.median(entry.images):,.0f}"
     money = "–"
-    if entry.per_hour is not None:
+    if entry.price is not None:
         sign = "> " if entry.median is None else ""
-        money = f"{sign}{format_number(cost * entry.per_hour / 3600, 3)}"
+        money = f"{sign}{format_number(cost * entry.price.per_hour / 3600, 3)} {entry.price.currency}"
     return entry.model, f"{len(entry.brackets)}/{entry.runs}", seconds, images, money
 
 

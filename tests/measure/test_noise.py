@@ -20,8 +20,9 @@ CPU = torch.device("cpu")
 
 
 def test_a_and_a_overlap():
-    """The whole measurement of 100 pairs at a fifth of its length; `bench noise` takes longer blocks."""
-    found = noise.measure_noise(CPU, pairs=100, blocks=8, block_seconds=0.001)
+    """The whole measurement of 100 pairs on a small piece of work in short blocks; `bench noise` takes longer ones."""
+    x = torch.randn(96, 96)
+    found = noise.measure_noise(CPU, pairs=100, work=lambda: x @ x, block_seconds=0.001)
     assert found.pairs == 100
     assert found.overlaps >= 93
     assert found.overlap.low <= found.overlaps / 100 <= found.overlap.high
@@ -136,7 +137,7 @@ def test_trials_of_two_runs_never_run_at_once(tmp_path):
         environment["PYTHONPATH"] = str(Path(__file__).parents[2])
         runs.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL))
     with device_lock_in(tmp_path / "locks"):
-        time.sleep(3)  # both runs are up and wait for the device
+        time.sleep(2)  # both runs are up and wait for the device
         assert not any((tmp_path / name / "log").exists() for name in ("one", "two"))
     assert [run.wait(120) for run in runs] == [0, 0]
     steps = sorted(

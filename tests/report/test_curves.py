@@ -106,8 +106,8 @@ def test_the_tables(tmp_path):
     target = {"metric": KID, "value": 0.2}
     records = [record(r.model, r.seed, (0.5, 0.3, 0.2), 0.15, target=target, prices=prices) for r in FAST] + NEVER
     text = costs_markdown(records)
-    assert "| fast | 3/3 | 8.00 [4.00, 8.00] | 500 | 0.00800 |" in text
-    assert "| never | 0/3 | > 18.0 | – | – |" in text
+    assert "| fast | 3/3 | 8 [4, 8] | 500 | 0.00800 USD |" in text
+    assert "| never | 0/3 | > 18 | – | – |" in text
     assert "set by the suite" in text
     assert "The order is the same at every checkpoint" in text
     assert write_curve_plots(records, tmp_path) == 2
@@ -131,8 +131,8 @@ def test_steps_and_batches():
         CurvePoint(at={"batch": 512}, measurements=[], failure="out of memory"),
     ]
     text = costs_markdown([record("flow", 0, (), 0.1, curves={"nfe": nfe, "batch": batch})])
-    assert "| flow | 2 | 4 | 0.500 | 50.0 |" in text
-    assert "| flow | 8 | **60.0** |" in text
+    assert "| flow | 2 | 4 | 0.500 | 50 |" in text
+    assert "| flow | 8 | **60** |" in text
     assert "| flow | 512 | did not fit |" in text
 
 
