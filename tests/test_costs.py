@@ -19,7 +19,7 @@ from bench.trial import run_trial
 
 CONFIG = """
 [suites.curves]
-datasets = ["digits8"]
+datasets = ["ring"]
 models = ["flow"]
 baselines = []
 seeds = [0]
@@ -33,9 +33,9 @@ CURVES
 
 [models.flow]
 model = "flow-matching"
-config = { width = 8, multipliers = [1], attention = [], steps = 3, sampler = "heun" }
+config = { width = 8, steps = 3, sampler = "heun" }
 
-[datasets.digits8]
+[datasets.ring]
 dataset = "ring8"
 
 [prices]
