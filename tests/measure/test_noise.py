@@ -133,7 +133,7 @@ def test_trials_of_two_runs_never_run_at_once(tmp_path):
         folder.mkdir()
         (folder / "benchmarks.toml").write_text(CONFIG.replace("SUITE", name))
         (folder / "slow.py").write_text(MODEL)
-        command = [sys.executable, "-m", "bench.cli", "run", name]
+        command = [sys.executable, "-m", "bench.cli", "run", name, "--models", "slow"]
         environment["PYTHONPATH"] = str(Path(__file__).parents[2])
         runs.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL))
     with device_lock_in(tmp_path / "locks"):
