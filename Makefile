@@ -21,8 +21,8 @@ $(STAMP): pyproject.toml
 bench: setup ## run the suite `quick` and print its leaderboard (about five minutes on two cores)
 	$(BIN)/bench run quick
 
-test: setup ## run all tests
-	$(BIN)/python -m pytest
+test: setup ## run all tests, in two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

@@ -205,7 +205,11 @@ class HasLikelihood(Protocol):
 
 @runtime_checkable
 class Conditional(Protocol):
-    """Class-conditional: ``sample(n, generator, labels=...)`` with ``labels`` ``(n,)`` int64."""
+    """Class-conditional: ``sample(n, generator, labels=...)`` with ``labels`` ``(n,)`` int64.
+
+    Asked for no labels, a model of the attribute ``classes`` (their number) gives sample i of a stream the class i modulo
+    ``classes`` (``generator.indices % self.classes``): then the metrics per class know what each sample was to be.
+    """
 
     conditions: Literal["class", "text"]
 

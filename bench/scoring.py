@@ -15,9 +15,9 @@ from bench.errors import BenchError
 from bench.features.cache import FeatureCache
 from bench.features.extract import extract
 from bench.metrics.base import Evidence
-from bench.model import HasLatent, HasLikelihood, Reconstructs
+from bench.model import Conditional, HasLatent, HasLikelihood, Reconstructs
 from bench.plan import Part, Trial
-from bench.record import MeasurementFields, fields_of
+from bench.record import Measurement, MeasurementFields, fields_of
 from bench.space import ImageSpace
 
 RAW = "raw"
@@ -41,7 +41,9 @@ class FeatureBank:
         device: str,
         cache: FeatureCache | None = None,
         on_phase: Callable[[str], None] | None = None,
+        data: Data | None = None,
     ) -> None:
+        """data: for an extractor that is trained on the data set at hand (``needs_data``)."""
         self._splits = splits
         self._features: dict[str, dict[str, np.ndarray]] = {}
         self._device, self._cache, self._on_phase = device, cache, on_phase
@@ -53,8 +55,19 @@ class FeatureBank:
             flat = splits["real"].reshape(len(splits["real"]), -1)
             self.layers = {RAW: flat.shape[1]}
         elif part is not None:
-            self.extractor = registry.load(part.target)(**part.options).to(torch.device(device))
+            extractor = registry.load(part.target)
+            needed = {"data": data} if getattr(extractor, "needs_data", False) else {}
+            if needed and data is None:
+                raise BenchError(
+                    f"extractor '{part.name}' is trained on a data set; use it in suites, or another one here"
+                )
+            self.extractor = extractor(**needed, **part.options).to(torch.device(device))
             self.name, self.layers = self.extractor.name, self.extractor.layers
+
+    @property
+    def accuracy(self) -> Measurement | None:
+        """Held-out accuracy of an extractor that was trained on the data set at hand."""
+        return getattr(self.extractor, "accuracy", None)
 
     @property
     def version(self) -> str:
@@ -67,6 +80,14 @@ class FeatureBank:
         if split not in self._features:
             self._features[split] = self._extract(split)
         return self._features[split][layer]
+
+    def of(self, images: np.ndarray, layer: str) -> np.ndarray:
+        """Features of any other uint8 images ``(N, H, W, C)``: reconstructions, interpolations."""
+        return self._of_one_size(images)[layer]
+
+    @property
+    def _batch(self) -> int:
+        return CPU_BATCH if self._device == "cpu" else GPU_BATCH
 
     def _extract(self, split: str) -> dict[str, np.ndarray]:
         array = self._splits[split]
@@ -81,7 +102,7 @@ class FeatureBank:
 
     def _of_one_size(self, images: np.ndarray) -> dict[str, np.ndarray]:
         read = extract if self._cache is None else self._cache.features
-        return read(images, self.extractor, self._device, CPU_BATCH if self._device == "cpu" else GPU_BATCH)
+        return read(images, self.extractor, self._device, self._batch)
 
     def _of_mixed_sizes(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
         """Images of each size in one pass; the extractor resizes every one to its own input size."""
@@ -125,7 +146,7 @@ def gather(
     """All that metrics may look at for one trial."""
     is_image = isinstance(data.space, ImageSpace)
     splits = {"real": data.test, "fake": samples, "train": data.train}
-    bank = FeatureBank(splits, trial.extractor, is_image, trial.device, cache, on_phase)
+    bank = FeatureBank(splits, trial.extractor, is_image, trial.device, cache, on_phase, data)
     evidence = Evidence(
         data=data,
         samples=samples,
@@ -133,10 +154,19 @@ def gather(
         extractor=bank.name,
         layers=bank.layers,
         model=model,
+        sample_labels=conditions_of(model, len(samples)),
         seed=trial.seed,
         device=trial.device,
+        extract=bank.of if bank.extractor is not None else None,
     )
     return evidence, bank
+
+
+def conditions_of(model: Any, n: int) -> np.ndarray | None:
+    """The class that each of the first ``n`` samples was to have, ``(n,)`` int64; None for an unconditional model."""
+    if not isinstance(model, Conditional) or model.conditions != "class" or not hasattr(model, "classes"):
+        return None
+    return np.arange(n) % int(model.classes)
 
 
 def score(
@@ -154,6 +184,8 @@ def score(
     found: list[MeasurementFields] = []
     seconds: dict[str, float] = {}
     errors: list[str] = []
+    if accuracy := getattr(evidence.features, "accuracy", None):
+        found.append(fields_of(accuracy, "extractor", provenance.short_hash([trial.data_digest, version])))
     for part in metrics:
         metric = make_metric(part)
         if missing(metric.needs, evidence):

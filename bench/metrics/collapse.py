@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.bins import histograms, spread
-from bench.metrics.intervals import difference_of_proportions
+from bench.metrics.intervals import newcombe
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.neighbours import check_features, nearest
 from bench.record import Measurement
@@ -41,13 +41,17 @@ def repetitions(real: np.ndarray, fake: np.ndarray) -> Measurement:
 
     real ``(N, d)``, fake ``(M, d)``: features. Both are cut to the same number, since fellows are nearer in larger sets. A
     repetition is less than half as far from its nearest fellow as 99 % of real examples are from theirs (blurred samples
-    crowd together, too, but not that much). Newcombe interval; it takes each sample's nearest fellow as independent.
+    crowd together, too, but not that much). Newcombe interval for half the number of samples: if one repeats another, the other
+    repeats the one, so that they count in twos.
     """
     check_features(real, fake)
     n = min(len(real), len(fake))
     in_real, in_fake = (nearest(x, x, skip_self=True)[0][:, 0] for x in (spread(real, n), spread(fake, n)))
     threshold = REPEAT_FACTOR * np.quantile(in_real, REPEAT_QUANTILE)
-    return difference_of_proportions(in_fake <= threshold, in_real <= threshold, name="repetitions")
+    share, usual = float((in_fake <= threshold).mean()), float((in_real <= threshold).mean())
+    low, high = newcombe(share, n / 2, usual, n / 2)
+    interval = "newcombe, of pairs"
+    return Measurement(share - usual, name="repetitions", low=low, high=high, n=n, direction="lower", interval=interval)
 
 
 def collapse_verdict(real: np.ndarray, fake: np.ndarray, train: np.ndarray | None = None, seed: int = 0) -> Measurement:

@@ -26,6 +26,7 @@ from bench.record import Measurement
 SMALLEST_RATIO = 1.2
 """An interval needs this many samples per dimension in both sets; below, neither the bias nor its error is known."""
 
+SINGULAR = "no interval: a covariance is singular (constant or repeated features); see the kernel distance"
 RAW_INTERVAL = "jackknife, for the mean of the raw value at this n"
 
 
@@ -147,18 +148,21 @@ def _with_interval(
     n, d = min(len(real), len(fake)), real.shape[1]
     corrected = Measurement(np.nan, name="fd_corrected", n=len(fake), direction="lower")
     if n < SMALLEST_RATIO * d:
-        note = f"no interval: {n} samples are too few for {d} dimensions (1.2 d are needed); see the kernel distance"
+        note = _too_few(n, d)
         return raw.replace(note=note), corrected.replace(note=note.replace("no interval", "not estimated"))
     try:
         bias, half = leave_one_out(real, fake, real_moments, fake_moments)
     except np.linalg.LinAlgError:
-        note = "no interval: a covariance is singular (constant or repeated features); see the kernel distance"
-        return raw.replace(note=note), corrected.replace(note=note.replace("no interval", "not estimated"))
+        return raw.replace(note=SINGULAR), corrected.replace(note=SINGULAR.replace("no interval", "not estimated"))
     value = float(raw) - bias
     return (
         raw.replace(low=max(0.0, raw - half), high=raw + half, interval=RAW_INTERVAL),
         corrected.replace(value=value, low=value - half, high=value + half, interval="jackknife"),
     )
+
+
+def _too_few(n: int, d: int) -> str:
+    return f"no interval: {n} samples are too few for {d} dimensions (1.2 d are needed); see the kernel distance"
 
 
 def _statistics(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[np.ndarray, np.ndarray]:

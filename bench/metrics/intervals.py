@@ -1,6 +1,6 @@
 """95 % intervals for the statistics that metrics are made of: means, ratios of means, proportions, areas under a curve.
 
-Each was chosen by simulated coverage (``bench.metrics.coverage_more``), skewed distributions included.
+Each was chosen by simulated coverage (``bench.coverage``), skewed distributions included.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def ratio_of_means(
     return mean_of(ratio + (top - ratio * bottom) / bottom.mean(), name=name, unit=unit, direction=direction)
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: float) -> tuple[float, float]:
     """95 % score interval of a proportion. "Probable Inference, the Law of Succession", Wilson 1927."""
     z = float(stats.norm.ppf(0.975))
     p = successes / n
@@ -136,11 +136,15 @@ def difference_of_proportions(
     "Interval Estimation for the Difference Between Independent Proportions", Newcombe 1998 (method 10).
     """
     a, b = np.asarray(first, dtype=bool).ravel(), np.asarray(second, dtype=bool).ravel()
-    (low_a, high_a), (low_b, high_b) = wilson(int(a.sum()), len(a)), wilson(int(b.sum()), len(b))
     p, q = float(a.mean()), float(b.mean())
-    low = p - q - float(np.hypot(p - low_a, high_b - q))
-    high = p - q + float(np.hypot(high_a - p, q - low_b))
+    low, high = newcombe(p, len(a), q, len(b))
     return Measurement(p - q, name=name, low=low, high=high, n=len(a), direction=direction, interval="newcombe")
+
+
+def newcombe(p: float, n: float, q: float, m: float) -> tuple[float, float]:
+    """95 % interval of the difference of two independent proportions ``p`` of ``n`` and ``q`` of ``m``."""
+    (low_p, high_p), (low_q, high_q) = wilson(p * n, n), wilson(q * m, m)
+    return p - q - float(np.hypot(p - low_p, high_q - q)), p - q + float(np.hypot(high_p - p, q - low_q))
 
 
 def median_interval(values: ArrayLike) -> tuple[float, float, float]:

@@ -7,7 +7,7 @@ costs one look at each sample.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from bench.metrics.base import Evidence, Metric
 from bench.metrics.intervals import mean_of
 from bench.metrics.ssim import WINDOW, ms_ssim, ms_ssim_scales
 from bench.record import Measurement
+
+if TYPE_CHECKING:
+    from bench.features.pdist import PerceptualDistance
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Two uint8 batches ``(B, H, W, C)`` -> ``(B,)`` distances. Its attribute ``name``, where it has one, names the measurement."""
@@ -49,6 +52,18 @@ def lpips_diversity_by_class(
         _mean_distance(images, *within, distance, "diversity_within"),
         _mean_distance(images, first[different], second[different], distance, "diversity_across"),
     )
+
+
+def reconstruction_distance(originals: np.ndarray, rebuilt: np.ndarray, distance: Distance) -> Measurement:
+    """Mean perceptual distance of each uint8 image ``(N, H, W, C)`` to its reconstruction; lower is better.
+
+    Named ``reconstruction_<distance>``. "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", Zhang et al.
+    2018 (arXiv 1801.03924).
+    """
+    if originals.shape != rebuilt.shape:
+        raise BenchError(f"reconstructions {rebuilt.shape} and their originals {originals.shape} must agree in shape")
+    name = f"reconstruction_{getattr(distance, 'name', 'distance')}"
+    return mean_of(_distances(originals, rebuilt, distance), name=name)
 
 
 def ms_ssim_diversity(
@@ -90,15 +105,31 @@ def pairs_within(labels: np.ndarray, seed: int, pairs: int | None = None) -> tup
 def _mean_distance(
     images: np.ndarray, first: np.ndarray, second: np.ndarray, distance: Distance, what: str
 ) -> Measurement:
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise BenchError(f"perceptual diversity needs uint8 images (N, H, W, C), not {images.dtype} {images.shape}")
+    name = f"{getattr(distance, 'name', 'distance')}_{what}"
+    measured = mean_of(_distances(images[first], images[second], distance), name=name, direction="higher")
+    return measured.replace(n=len(images))
+
+
+def _distances(first: np.ndarray, second: np.ndarray, distance: Distance) -> np.ndarray:
+    """The distance of each pair of images, float64 ``(N,)``."""
+    if first.dtype != np.uint8 or first.ndim != 4:
+        raise BenchError(f"perceptual distances need uint8 images (N, H, W, C), not {first.dtype} {first.shape}")
     values = []
     for start in range(0, len(first), BATCH):
-        pair = (torch.from_numpy(images[side[start : start + BATCH]]) for side in (first, second))
+        pair = (torch.from_numpy(side[start : start + BATCH]) for side in (first, second))
         values.append(distance(*pair).double().cpu())
-    name = f"{getattr(distance, 'name', 'distance')}_{what}"
-    measured = mean_of(torch.cat(values).numpy() if values else np.zeros(0), name=name, direction="higher")
-    return measured.replace(n=len(images))
+    return torch.cat(values).numpy() if values else np.zeros(0)
+
+
+def _distance(net: str, weights: str | None, device: str) -> PerceptualDistance:
+    """The distance by name: ``effnetlite0``, or LPIPS's ``alex``, ``vgg``, ``squeeze`` with the file of their trunk's weights."""
+    from bench.features import pdist
+
+    return (pdist.EfficientNetDistance() if net == "effnetlite0" else pdist.LPIPS(net, weights)).to(device)
+
+
+def _uncalibrated(found: list[Measurement]) -> list[Measurement]:
+    return [m.replace(note="; ".join(filter(None, ["not calibrated to human judgement", m.note]))) for m in found]
 
 
 class MSSSIMDiversity(Metric):
@@ -124,19 +155,38 @@ class LPIPSDiversity(Metric):
     paper = "Toward Multimodal Image-to-Image Translation, Zhu et al. 2017 (arXiv 1711.11586)"
     needs = frozenset({"images"})
 
-    def __init__(self, net: str = "effnetlite0") -> None:
-        """net: ``effnetlite0`` (uncalibrated, offline) or LPIPS's ``alex``, ``vgg``, ``squeeze`` (trunk weights needed)."""
-        self.net = net
+    def __init__(self, net: str = "effnetlite0", weights: str | None = None, pairs: int | None = None) -> None:
+        """net: ``effnetlite0`` (uncalibrated, offline) or LPIPS's ``alex``, ``vgg``, ``squeeze``; weights: file of its trunk,
+        where torch hub's cache does not hold it. pairs: how many are looked at; default as many as can be formed."""
+        self.net, self.weights, self.pairs = net, weights, pairs
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        from bench.features import pdist
-
-        distance = pdist.EfficientNetDistance() if self.net == "effnetlite0" else pdist.LPIPS(self.net)
-        distance.to(evidence.device)
+        distance = _distance(self.net, self.weights, evidence.device)
         images, labels = evidence.samples, evidence.sample_labels
-        found = [lpips_diversity(images, distance, seed=evidence.seed)]
+        pairs = None if self.pairs is None else min(self.pairs, len(images) // 2)
+        found = [lpips_diversity(images, distance, pairs, evidence.seed)]
         if labels is not None:
             found += lpips_diversity_by_class(images, labels, distance, evidence.seed)
-        if distance.calibrated:
-            return found
-        return [m.replace(note="; ".join(filter(None, ["not calibrated to human judgement", m.note]))) for m in found]
+        return found if distance.calibrated else _uncalibrated(found)
+
+
+class PerceptualReconstruction(Metric):
+    """Mean perceptual distance of test images to their reconstructions (LPIPS, or the uncalibrated pdist_effnetlite0)."""
+
+    paper = (
+        "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, Zhang et al. 2018 (arXiv 1801.03924)"
+    )
+    needs = frozenset({"images", "reconstructs"})
+
+    def __init__(self, net: str = "effnetlite0", weights: str | None = None) -> None:
+        """As of ``lpips-diversity``."""
+        self.net, self.weights = net, weights
+
+    def measure(self, evidence: Evidence) -> list[Measurement]:
+        from bench.metrics.reconstruction import reconstruct
+
+        data = evidence.data
+        distance = _distance(self.net, self.weights, evidence.device)
+        rebuilt = reconstruct(evidence.model, data.test, data.space, evidence.seed, evidence.device)
+        found = [reconstruction_distance(data.test, rebuilt, distance)]
+        return found if distance.calibrated else _uncalibrated(found)

@@ -83,9 +83,9 @@ def reconstruction_fd(original_features: np.ndarray, rebuilt_features: np.ndarra
 
     name: ``rfid`` only with the standard Inception-v3 pool features, else ``rfd_<extractor>_<layer>``.
     """
-    from bench.metrics.frechet import frechet_distance
+    from bench.metrics.frechet_pairs import frechet_distance_of_pairs
 
-    return frechet_distance(original_features, rebuilt_features).replace(name=name)
+    return frechet_distance_of_pairs(original_features, rebuilt_features).replace(name=name)
 
 
 def reconstruct(
@@ -140,7 +140,9 @@ class Reconstruction(Metric):
             layer = first_layer(evidence, None, ("mid", "final", "pool"))
             standard = evidence.extractor == "inception" and layer == "pool"
             name = "rfid" if standard else named_with_layer("rfd", evidence, layer)
-            original_features, rebuilt_features = (evidence.extract(z, layer) for z in (images, rebuilt))
+            whole = len(images) == len(evidence.data.test)  # no class was held out: these features are at hand
+            original_features = evidence.features("real", layer) if whole else evidence.extract(images, layer)
+            rebuilt_features = evidence.extract(rebuilt, layer)
             found.append(reconstruction_fd(original_features, rebuilt_features, name))
         return found
 

@@ -21,6 +21,9 @@ BLOCKS = 10
 LARGEST_BIAS = 4.0
 """An interval is offered where the bias removed is at most this many standard errors."""
 
+UNSURE_BIAS = 0.25
+"""Share of the removed bias that is taken as its standard error: heavy tails leave terms beyond the first order in 1/n."""
+
 ROWS = 4096
 
 Kernel = Literal["cosine"] | Callable[[np.ndarray], np.ndarray]
@@ -41,7 +44,7 @@ def vendi_score(
 
     The score of N samples is below that of the model's distribution. ``value`` is the plain score (comparable with papers at
     the same n); the interval is for the distribution's score: a delete-a-block jackknife removes the bias on the
-    log scale. None is offered where that bias exceeds 4 standard errors, nor with weights, nor for n < 50.
+    log scale, a quarter of which counts as error. None is offered where that bias exceeds 4 standard errors, nor with weights, nor for n < 50.
 
     "The Vendi Score", Friedman and Dieng 2023 (arXiv 2210.02410); orders: "Cousins of the Vendi Score", Pasarkar and
     Dieng 2024 (arXiv 2310.12952).
@@ -183,7 +186,8 @@ def _with_interval(q: float, value: float, n: int, left_out: list[Tensor], reaso
         return plain.replace(note="no interval: leaving samples out changes nothing")
     if abs(jackknife.bias) > LARGEST_BIAS * jackknife.se:
         return plain.replace(note=f"no interval: n = {n} is too small to remove the bias")
-    low, high = (math.exp(end) for end in jackknife.interval)
+    unsure = jackknife._replace(se=math.hypot(jackknife.se, UNSURE_BIAS * jackknife.bias))
+    low, high = (math.exp(end) for end in unsure.interval)
     return plain.replace(low=low, high=high, interval="block jackknife of log, bias-corrected")
 
 

@@ -18,13 +18,20 @@ from bench.record import Record
 from bench.store import find_stores
 from bench.suite import Config, find_config, load_config
 
+PIPE_WIDTH = 200
+
 
 def show(what: str, config_path: Path | None) -> None:
     """Print one listing: models, datasets, metrics, extractors or suites."""
     if what not in LISTINGS:
         raise BenchError(f"bench list takes what to list, not '{what}'; {did_you_mean(what, LISTINGS)}")
+    _console().print(LISTINGS[what](config_path))
+
+
+def _console() -> Console:
+    """As wide as the terminal; wide enough for every column where a pipe or a file reads."""
     console = Console()
-    console.print(LISTINGS[what](config_path))
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 def _table(title: str, *headers: str) -> Table:
@@ -109,7 +116,7 @@ def show_one(what: str, config_path: Path | None, results: Path) -> None:
     """Print a model card if ``what`` names a model, else the record whose trial id begins with it."""
     config = _config(config_path)
     if what in config.models or what in registry.entries("model"):
-        Console().print(model_card(what, config))
+        _console().print(model_card(what, config))
         return
     record = find_record(what, results)
     if record is None:
@@ -119,7 +126,7 @@ def show_one(what: str, config_path: Path | None, results: Path) -> None:
         )
     from bench.report.card import record_card
 
-    Console().print(record_card(record.model_dump(mode="json")))
+    _console().print(record_card(record.model_dump(mode="json")))
 
 
 def find_record(beginning: str, results: Path) -> Record | None:
@@ -153,7 +160,7 @@ def model_card(name: str, config: Config) -> RenderableType:
         *_sizes(model_class, options),
     ):
         head.add_row(f"[bold]{label}[/]", escape(text))
-    settings = _table("options (set in [models.NAME] config = { ... })", "name", "value", "type")
+    settings = _table(escape("options (set in [models.NAME] config = { ... })"), "name", "value", "type")
     made = model_class.make_config(**options)
     for field in dataclasses.fields(made):
         settings.add_row(field.name, escape(repr(getattr(made, field.name))), escape(str(field.type)))
@@ -161,7 +168,8 @@ def model_card(name: str, config: Config) -> RenderableType:
 
 
 def _sizes(model_class: Any, options: dict[str, Any]) -> list[tuple[str, str]]:
-    """Parameters and capabilities at the sizes of the shipped data sets."""
+    """Parameters, FLOPs and capabilities at the sizes of the shipped data sets."""
+    from bench.measure.size import measure_size
     from bench.model import capabilities
     from bench.space import ImageSpace
 
@@ -169,8 +177,7 @@ def _sizes(model_class: Any, options: dict[str, Any]) -> list[tuple[str, str]]:
     for space in (ImageSpace(1, 16, 16), ImageSpace(1, 32, 32), ImageSpace(3, 32, 32)):
         if isinstance(space, model_class.spaces):
             model = model_class(space, **options)
-            count = sum(parameter.numel() for parameter in model.parameters())
-            rows.append((f"parameters, {space}", f"{count:,}"))
+            rows += [(f"{label}, {space}", text) for label, text in measure_size(model).items()]
     if rows:
         rows.append(("capabilities", ", ".join(capabilities(model)) or "-"))
     return rows

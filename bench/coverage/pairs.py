@@ -1,16 +1,13 @@
-"""Do the 95 % intervals hold? Simulated coverage of the intervals of the set-against-set metrics.
-
-Fresh pairs of sets are drawn many times from two distributions, and it is counted how often the interval holds what it
-claims to hold: the distributions' distance, or the mean of the value at these sample sizes.
-"""
+"""Intervals of the set-against-set metrics: Fréchet and kernel distances, PRDC, and the Inception Score."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from bench.coverage.row import Row, generators, row_of
 from bench.metrics.frechet import FrechetTo, frechet_distances
 from bench.metrics.frechet_infinity import fid_infinity
 from bench.metrics.inception import inception_score
@@ -18,10 +15,6 @@ from bench.metrics.kernel import cmmd, kernel_distance
 from bench.metrics.precision_recall import prdc
 from bench.record import Measurement
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-Row = dict[str, Any]
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 """``draw(rng, n)`` -> ``(n, d)`` float64."""
 
@@ -92,31 +85,31 @@ def empirical(features: np.ndarray) -> Population:
 def frechet_rows(pair: Pair, n: int, m: int, repetitions: int, seed: int) -> list[Row]:
     """``fd`` (for its mean at n), ``fd_corrected`` (for the distance) and ``fd_infinity`` (given each drawn real set)."""
     raws, corrected, extrapolated, given = [], [], [], []
-    for rng in _generators(repetitions, seed):
+    for rng in generators(repetitions, seed):
         real, fake = pair.real.draw(rng, n), pair.fake.draw(rng, m)
         raw, free = frechet_distances(real, fake)
         raws.append(raw)
         corrected.append(free)
         extrapolated.append(fid_infinity(real, fake, seed=int(rng.integers(2**31))))
         given.append(FrechetTo.features(real)(pair.fake.mean, pair.fake.covariance))
-    where = {"distribution": pair.name, "d": len(pair.real.mean), "n": n, "m": m}
+    where = {"d": len(pair.real.mean), "n": n, "m": m}
     return [
-        _row(raws, np.mean(raws), "mean at n", where),
-        _row(corrected, pair.distance, "distance", where),
-        _row(extrapolated, np.array(given), "distance to the real set", where),
+        row_of("fd", pair.name, raws, np.mean(raws), target="mean at n", **where),
+        row_of("fd_corrected", pair.name, corrected, pair.distance, target="distance", **where),
+        row_of("fd_infinity", pair.name, extrapolated, given, target="distance to the real set", **where),
     ]
 
 
 def other_rows(pair: Pair, n: int, m: int, repetitions: int, seed: int) -> list[Row]:
     """``kid``, ``cmmd_unbiased`` (both unbiased: their mean is the distance), precision, recall, density and coverage."""
     found: list[list[Measurement]] = []
-    for rng in _generators(repetitions, seed):
+    for rng in generators(repetitions, seed):
         real, fake = pair.real.draw(rng, n), pair.fake.draw(rng, m)
         found.append([kernel_distance(real, fake), cmmd(real, fake, unbiased=True), *prdc(real, fake)])
-    where = {"distribution": pair.name, "d": len(pair.real.mean), "n": n, "m": m}
+    where = {"d": len(pair.real.mean), "n": n, "m": m}
     targets = ("distance", "distance", *("mean at n",) * 4)
     return [
-        _row(list(values), np.mean(values), target, where)
+        row_of(values[0].name, pair.name, values, np.mean(values), target=target, **where)
         for values, target in zip(zip(*found, strict=True), targets, strict=True)
     ]
 
@@ -125,55 +118,8 @@ def inception_rows(n: int, splits: int, repetitions: int, seed: int) -> Iterator
     """``is`` of classifiers that are sure of most samples, sure of few, and of a few classes only."""
     for name, sharpness, favour in (("sure", 8.0, 0.0), ("unsure", 1.0, 0.0), ("few classes", 4.0, 2.0)):
         values = []
-        for rng in _generators(repetitions, seed):
+        for rng in generators(repetitions, seed):
             logits = sharpness * rng.standard_gamma(0.5, (n, 20)) - favour * np.arange(20)
             values.append(inception_score(logits, splits))
-        where = {"distribution": name, "d": 20, "n": n, "m": n}
-        yield _row(values, np.mean(values), "mean at n", where)
-
-
-def coverage_rows(repetitions: int = 400, seed: int = 0) -> Iterator[Row]:
-    """All simulations, one row after the other: see ``coverage_table``."""
-    for equal in (False, True):
-        for noise in NOISES:
-            for d, n, m in FRECHET_SIZES:
-                yield from frechet_rows(linear_pair(noise, d, equal), n, m, repetitions, seed)
-            for d, n, m in OTHER_SIZES:
-                yield from other_rows(linear_pair(noise, d, equal), n, m, repetitions, seed)
-    yield from inception_rows(1000, 10, repetitions, seed)
-    yield from inception_rows(1000, 1, repetitions, seed)
-
-
-def coverage_table(repetitions: int = 400, seed: int = 0) -> pd.DataFrame:
-    """Simulated coverage of the intervals of Fréchet and kernel distances, PRDC and the Inception Score.
-
-    One row a metric, pair of distributions and size. Columns: metric, distribution, d, n (real), m (fake), target (what the
-    interval is for), coverage (among the repetitions in which an interval was offered), offered (their share), bias and sd of
-    the value, half_width (mean), repetitions. At 400 repetitions a true 95 % shows as 92.5 to 97.2.
-    """
-    import pandas as pd
-
-    return pd.DataFrame(coverage_rows(repetitions, seed))
-
-
-def _generators(repetitions: int, seed: int) -> Iterator[np.random.Generator]:
-    for repetition in range(repetitions):
-        yield np.random.default_rng([seed, repetition])
-
-
-def _row(values: list[Measurement], truth: np.ndarray | np.floating | float, target: str, where: Row) -> Row:
-    truths = np.broadcast_to(truth, len(values))
-    offered = [i for i, value in enumerate(values) if value.low is not None]
-    held = [values[i].low <= truths[i] <= values[i].high for i in offered]  # type: ignore[operator]
-    widths = [(values[i].high - values[i].low) / 2 for i in offered]  # type: ignore[operator]
-    return {
-        "metric": values[0].name,
-        **where,
-        "target": target,
-        "coverage": float(np.mean(held)) if held else None,
-        "offered": len(offered) / len(values),
-        "bias": float(np.mean(np.array(values) - truths)),
-        "sd": float(np.std(np.array(values) - truths)),
-        "half_width": float(np.mean(widths)) if widths else None,
-        "repetitions": len(values),
-    }
+        label = f"{name}, {splits} split{'s' if splits > 1 else ''}"
+        yield row_of("is", label, values, np.mean(values), target="mean at n", d=20, n=n)

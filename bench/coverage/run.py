@@ -1,0 +1,83 @@
+"""Run the cases that are not done, keep each as it ends, and write the table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.coverage.cases import Case, all_cases
+from bench.coverage.page import page
+from bench.coverage.row import Row
+from bench.errors import BenchError, did_you_mean
+from bench.store import write_atomically
+
+Stored = dict[str, dict[str, Any]]
+"""Case name -> ``digest``, ``repetitions``, ``seed`` and ``rows``."""
+
+
+def choose(names: Sequence[str] | None) -> list[Case]:
+    """The cases whose names begin with one of ``names``; all for None. BenchError for a name that fits none."""
+    cases = all_cases()
+    if names is None:
+        return cases
+    for name in names:
+        if not any(case.name.startswith(name) for case in cases):
+            known = {case.name.split("-")[0] for case in cases} | {case.name for case in cases}
+            raise BenchError(f"--only: no simulation begins with '{name}'; {did_you_mean(name, known)}")
+    return [case for case in cases if case.name.startswith(tuple(names))]
+
+
+def read_rows(path: Path) -> Stored:
+    """What an earlier run has kept; nothing where there is no such file."""
+    if not path.exists():
+        return {}
+    try:
+        stored = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {entry["case"]: entry for entry in stored}
+    except (ValueError, KeyError, TypeError):
+        raise BenchError(f"{path} does not hold coverage rows; move it away and run again") from None
+
+
+def is_done(case: Case, stored: Stored, repetitions: int, seed: int) -> bool:
+    """Whether the kept rows are those that a run would give, or rest on more repetitions."""
+    entry = stored.get(case.name)
+    return (
+        entry is not None
+        and entry["digest"] == case.digest
+        and entry["repetitions"] >= repetitions
+        and entry["seed"] == seed
+    )
+
+
+def run_cases(
+    cases: Sequence[Case],
+    rows_file: Path,
+    repetitions: int,
+    seed: int,
+    on_case: Callable[[str], None] | None = None,
+) -> Stored:
+    """Simulate what is not done; ``rows_file`` (JSON lines) is rewritten after each case, so that Ctrl-C loses only one."""
+    stored = read_rows(rows_file)
+    for case in cases:
+        if not is_done(case, stored, repetitions, seed):
+            rows = [dataclasses.asdict(row) for row in case.run(repetitions, seed)]
+            entry = {"case": case.name, "digest": case.digest, "repetitions": repetitions, "seed": seed, "rows": rows}
+            stored[case.name] = entry
+            order = {each.name: i for i, each in enumerate(all_cases())}
+            lines = [json.dumps(stored[name]) for name in sorted(stored, key=lambda name: order.get(name, len(order)))]
+            write_atomically(rows_file, ("\n".join(lines) + "\n").encode())
+        if on_case:
+            on_case(case.name)
+    return stored
+
+
+def rows_of(stored: Stored, cases: Sequence[Case]) -> list[Row]:
+    return [Row(**fields) for case in cases if case.name in stored for fields in stored[case.name]["rows"]]
+
+
+def write_page(path: Path, stored: Stored) -> None:
+    """The Markdown page of all kept rows."""
+    write_atomically(path, page(rows_of(stored, all_cases())).encode())

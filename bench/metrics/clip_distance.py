@@ -1,0 +1,30 @@
+"""CMMD for suites: the Gaussian-kernel distance of unit-length embeddings, made for CLIP's."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.metrics.base import Evidence, Metric
+from bench.metrics.kernel import cmmd
+from bench.metrics.layers import first_layer, named_after
+from bench.record import Measurement
+
+
+def unit_rows(features: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1 (zero rows stay), as CLIP embeddings are before they are compared."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+class CLIPDistance(Metric):
+    """CMMD of unit-length embeddings (CLIP's; with another extractor the name says so): as published, and unbiased."""
+
+    paper = "Rethinking FID: Towards a Better Evaluation Metric for Image Generation, Jayasumana et al. 2024 (arXiv 2401.09603)"
+    needs = frozenset({"features"})
+
+    def measure(self, evidence: Evidence) -> list[Measurement]:
+        layer = first_layer(evidence, None, ("embedding", "final", "pool"))
+        real, fake = (unit_rows(evidence.features(split, layer)) for split in ("real", "fake"))
+        found = [cmmd(real, fake), cmmd(real, fake, unbiased=True)]
+        if str(evidence.extractor).startswith("clip"):
+            return found
+        return [measured.replace(name=named_after(measured.name, evidence, layer)) for measured in found]
