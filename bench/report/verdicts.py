@@ -172,7 +172,8 @@ def _line_fields(line: Line) -> dict[str, Any]:
 
 
 def _line(fields: dict[str, Any]) -> Line:
-    return Line(**{name: _estimate(value) if name in _ESTIMATES else value for name, value in fields.items()})
+    read: dict[str, Any] = {name: _estimate(value) if name in _ESTIMATES else value for name, value in fields.items()}
+    return Line(**read)
 
 
 def _estimate(fields: dict[str, Any] | None) -> Estimate | None:
