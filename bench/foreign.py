@@ -140,7 +140,9 @@ def _against_statistics(
     measurements, warnings = distance_to_statistics(bank, path)
     left_out = [part.name for part in parts if part.name != "frechet"]
     if left_out:
-        warnings.append(f"{', '.join(left_out)} left out: a mean and a covariance suffice for the Fréchet distance only")
+        warnings.append(
+            f"{', '.join(left_out)} left out: a mean and a covariance suffice for the Fréchet distance only"
+        )
     if fake.report is not None and fake.report.corrupt:
         warnings.insert(0, fake.report.summary())
     none = "none: statistics alone cannot be split"

@@ -185,7 +185,12 @@ def test_the_command_writes_a_table_and_json(sets, tmp_path):
     words = ["score", "samples.npy", "--reference", "reference.npy", "--metrics", "kernel", "--json", "scores.json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-m", "bench.cli", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
+        [sys.executable, "-m", "bench.cli", *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
     )
     assert done.returncode == 0, done.stderr
     assert "kid_effnetlite0" in done.stdout

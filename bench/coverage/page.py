@@ -51,7 +51,9 @@ def summary(by_metric: dict[str, list[Row]]) -> str:
         verdicts = sorted({row.verdict for row in rows})
         counts = ", ".join(f"{sum(row.verdict == verdict for row in rows)} {verdict}" for verdict in verdicts)
         shown = (min(covered), sum(covered) / len(covered), max(covered)) if covered else ()
-        lines.append(f"| `{name}` | {len(rows)} | {' | '.join(f'{each:.1%}' for each in shown) or ' | | '} | {counts} |")
+        lines.append(
+            f"| `{name}` | {len(rows)} | {' | '.join(f'{each:.1%}' for each in shown) or ' | | '} | {counts} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -72,7 +72,10 @@ def try_metrics(
     if repeats < 3:
         raise BenchError(f"--repeats must be at least 3, got {repeats}: two draws cannot tell a change from chance")
     part = Part(name=extractor, target=registry.find("extractor", extractor).target, options=extractor_options or {})
-    parts = [part_of(name, OPTIONS.get(name)) for name in (sorted(registry.entries("metric")) if metrics is None else metrics)]
+    parts = [
+        part_of(name, OPTIONS.get(name))
+        for name in (sorted(registry.entries("metric")) if metrics is None else metrics)
+    ]
     data = _load(dataset, config)
 
     def bank_of(reference: Data, splits: dict[str, Any]) -> FeatureBank:

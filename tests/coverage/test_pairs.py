@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from bench.coverage import pairs as validate
-from bench.metrics.frechet import frechet_distance_from_stats
 from bench.coverage.pairs import (
     NOISES,
     empirical,
@@ -11,6 +10,7 @@ from bench.coverage.pairs import (
     linear_pair,
     other_rows,
 )
+from bench.metrics.frechet import frechet_distance_from_stats
 
 REPETITIONS = 40
 LOWEST = 0.90

@@ -82,7 +82,14 @@ def test_finished_cases_are_kept_and_only_stale_ones_run_again(tmp_path, monkeyp
 def test_the_page_counts_verdicts_by_metric():
     row = rows_of_a_mean(1.0, 100, 1)[0]
     narrow = dataclasses.replace(row, coverage=0.5)
-    text = page([row, narrow, dataclasses.replace(row, metric="other", coverage=None, offered=0.0), dataclasses.replace(row, metric="other")])
+    text = page(
+        [
+            row,
+            narrow,
+            dataclasses.replace(row, metric="other", coverage=None, offered=0.0),
+            dataclasses.replace(row, metric="other"),
+        ]
+    )
     assert "| `mean` | 2 |" in text
     assert "1 TOO NARROW, 1 holds" in text
     assert "1 none offered" in text

@@ -74,4 +74,6 @@ def test_toys_do_what_they_say():
     entropy = 4 * -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
     exact = nats_per_example(PixelHistogram(halves, 0.0), halves, ImageSpace(1, 2, 2)).mean()
     assert exact == pytest.approx(entropy, abs=0.15)
-    assert nats_per_example(PixelHistogram(halves, 1.0), halves, ImageSpace(1, 2, 2)).mean() == pytest.approx(4 * np.log(256))
+    assert nats_per_example(PixelHistogram(halves, 1.0), halves, ImageSpace(1, 2, 2)).mean() == pytest.approx(
+        4 * np.log(256)
+    )

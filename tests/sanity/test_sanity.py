@@ -23,9 +23,7 @@ FAST = (
 def outcome(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield try_metrics(
-            "mnist", "dataset-classifier", FAST, n=100, repeats=3, strengths=1, points=("ring8",)
-        )
+        yield try_metrics("mnist", "dataset-classifier", FAST, n=100, repeats=3, strengths=1, points=("ring8",))
 
 
 def test_every_metric_responds_as_documented(outcome):
@@ -60,7 +58,9 @@ def test_a_metric_that_does_not_respond_fails(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     here = f"{__name__}:AlwaysOne"
     entry = registry.Entry("metric", "kernel", here, "tests")
-    monkeypatch.setattr(trial, "part_of", lambda name, options=None: trial.Part(name=name, target=entry.target, digest="x"))
+    monkeypatch.setattr(
+        trial, "part_of", lambda name, options=None: trial.Part(name=name, target=entry.target, digest="x")
+    )
     blind = try_metrics("digits", "dataset-classifier", ["kernel"], n=60, repeats=3, strengths=1, points=())
     assert {finding.corruption for finding in blind.failures} == {"noise", "blur", "jpeg", "mode-dropping"}
     assert "NOT FOUND" in page(blind)
@@ -100,7 +100,10 @@ def test_chance_of_a_false_detection():
 
 def test_every_registered_metric_has_a_documented_response():
     """A metric that is registered without a claim would never be held to anything."""
-    texts = {name: registry.module_path(entry.target.partition(":")[0]).read_text() for name, entry in registry.entries("metric").items()}
+    texts = {
+        name: registry.module_path(entry.target.partition(":")[0]).read_text()
+        for name, entry in registry.entries("metric").items()
+    }
     assert set(texts) >= set(FAST)
     assert stem("fd_effnetlite0_mid", "effnetlite0") == "fd"
     assert stem("pdist_effnetlite0_diversity", "effnetlite0") == "pdist_effnetlite0_diversity"
