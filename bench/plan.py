@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from bench import provenance, registry
 from bench.data.base import Data
 from bench.errors import BenchError, did_you_mean
-from bench.suite import FLOOR, Choice, Config, Suite
+from bench.suite import FLOOR, Choice, Config, Prices, Suite, Target
 
 # What training and sampling run through, besides the model's own code.
 HARNESS_MODULES = ["bench.model", "bench.space", "bench.sampling", "bench.training.ema", "bench.training.loop"]
@@ -64,6 +64,13 @@ class Trial(BaseModel):
     metrics: tuple[Part, ...]
     rank_by: str | None
     timeout: float
+    compile: bool = False
+    checkpoint_every: float | None = None
+    checkpoints: int = 0
+    batch_sweep: tuple[int, ...] = ()
+    nfe_sweep: tuple[int, ...] = ()
+    target: Target | None = None
+    prices: Prices | None = None
     search_path: str
 
     @property
@@ -79,6 +86,9 @@ class Trial(BaseModel):
             "metrics",
             "rank_by",
             "timeout",
+            "checkpoint_every",
+            "target",
+            "prices",
             "search_path",
         }
         content = self.model_dump(mode="json", exclude=excluded)
@@ -162,6 +172,13 @@ def plan(
                         metrics=metrics,
                         rank_by=suite.rank_by,
                         timeout=suite.timeout,
+                        compile=suite.compile,
+                        checkpoint_every=suite.checkpoint_every,
+                        checkpoints=suite.checkpoints if role == "trained" else 0,
+                        batch_sweep=tuple(suite.batch_sweep),
+                        nfe_sweep=tuple(suite.nfe_sweep),
+                        target=suite.target,
+                        prices=config.prices,
                         search_path=str(search_path or ""),
                     )
                 )

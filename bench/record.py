@@ -134,6 +134,18 @@ class MeasurementFields(BaseModel):
     )
 
 
+class CurvePoint(BaseModel):
+    """One point of a curve: where it was taken and what was measured there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    at: dict[str, float] = Field(
+        description="where: share of the budget, seconds, images and steps of training; batch; steps and nfe"
+    )
+    measurements: list[MeasurementFields] = Field(description="every number taken at this point")
+    failure: str | None = Field(None, description="why there are no measurements, in one sentence")
+
+
 class Record(BaseModel):
     """What a trial leaves behind: one JSON line of ``records.jsonl``."""
 
@@ -156,6 +168,10 @@ class Record(BaseModel):
     scoring: dict[str, str] = Field(description="metric -> digest of its code, options and extractor")
     training: dict[str, Any] = Field(
         default_factory=dict, description="steps, images, losses, precision chosen and why"
+    )
+    curves: dict[str, list[CurvePoint]] = Field(
+        default_factory=dict,
+        description="'training' (quality at checkpoints), 'batch' (speed by batch size), 'nfe' (quality by sampling steps)",
     )
     seconds: dict[str, float] = Field(default_factory=dict, description="wall seconds of each phase of the trial")
     artifacts: dict[str, str] = Field(default_factory=dict, description="SHA-256 of the sample set and the weights")

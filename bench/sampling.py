@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +34,12 @@ def to_model_range(array: np.ndarray | Tensor, space: Space, device: torch.devic
     return tensor
 
 
-def draw_batch(model: GenerativeModel, n: int, seed: int, start: int = 0) -> Tensor:
-    """Samples number ``start ... start + n - 1`` of the stream ``seed``, ``(n, *shape)`` in model range, checked."""
-    samples = model.sample(n, SampleGenerator(seed, n, start, model.device))
+def draw_batch(model: GenerativeModel, n: int, seed: int, start: int = 0, **options: Any) -> Tensor:
+    """Samples number ``start ... start + n - 1`` of the stream ``seed``, ``(n, *shape)`` in model range, checked.
+
+    options: handed to the model's ``sample``.
+    """
+    samples = model.sample(n, SampleGenerator(seed, n, start, model.device), **options)
     if samples.shape != (n, *model.space.shape):
         raise TrialFailure(
             "failed", f"sample() returned shape {tuple(samples.shape)} where {(n, *model.space.shape)} was due"
@@ -49,10 +53,11 @@ def draw(
     seed: int,
     batch_size: int,
     on_batch: Callable[[int], None] | None = None,
+    **options: Any,
 ) -> tuple[np.ndarray, list[float]]:
     """The sample set of ``n`` samples, and the seconds of each *full* batch after the first (the first warms up).
 
-    on_batch: called with the number of samples drawn so far.
+    on_batch: called with the number of samples drawn so far. options: handed to the model's ``sample``.
     """
     device = model.device
     arrays, laps = [], []
@@ -63,7 +68,7 @@ def draw(
             size = min(batch_size, n - start)
             synchronise(device)
             lap.start()
-            samples = draw_batch(model, size, seed, start)
+            samples = draw_batch(model, size, seed, start, **options)
             seconds = lap.stop()
             if start > 0 and size == batch_size:
                 laps.append(seconds)

@@ -73,32 +73,7 @@ class ResultStore:
 
     def records(self) -> list[Record]:
         """Every readable record in the order written. A torn line is skipped; any other bad line is a BenchError."""
-        if not self.path.is_file():
-            return []
-        found = []
-        lines = self.path.read_bytes().split(b"\n")
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                fields = json.loads(line)
-            except ValueError:
-                continue  # torn by a crash: that trial runs again
-            version = fields.get("schema_version") if isinstance(fields, dict) else None
-            if version != SCHEMA_VERSION:
-                raise BenchError(
-                    f"{self.path}, line {number}: schema version {version!r} is not {SCHEMA_VERSION}; "
-                    "read it with the version of gen-bench that wrote it"
-                )
-            try:
-                found.append(Record.model_validate(fields))
-            except ValidationError as error:
-                place = ".".join(str(part) for part in error.errors()[0]["loc"])
-                raise BenchError(
-                    f"{self.path}, line {number}: not a record of schema {SCHEMA_VERSION} (key '{place}'); "
-                    "restore the file or remove that line"
-                ) from None
-        return found
+        return parse_records(self.path.read_bytes(), str(self.path)) if self.path.is_file() else []
 
     def latest(self) -> dict[str, Record]:
         """Trial id -> its last record."""
@@ -106,8 +81,39 @@ class ResultStore:
 
     def current(self) -> list[Record]:
         """The last record of every (data set, model, seed): what tables show."""
-        cells = {(record.dataset, record.model, record.seed): record for record in self.records()}
-        return list(cells.values())
+        return latest_of_each_cell(self.records())
+
+
+def parse_records(content: bytes, where: str) -> list[Record]:
+    """The records in the lines of ``content``. A torn line is skipped; any other bad line is a BenchError that names ``where``."""
+    found = []
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            continue  # torn by a crash: that trial runs again
+        version = fields.get("schema_version") if isinstance(fields, dict) else None
+        if version != SCHEMA_VERSION:
+            raise BenchError(
+                f"{where}, line {number}: schema version {version!r} is not {SCHEMA_VERSION}; "
+                "read it with the version of gen-bench that wrote it"
+            )
+        try:
+            found.append(Record.model_validate(fields))
+        except ValidationError as error:
+            place = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise BenchError(
+                f"{where}, line {number}: not a record of schema {SCHEMA_VERSION} (key '{place}'); "
+                "restore the file or remove that line"
+            ) from None
+    return found
+
+
+def latest_of_each_cell(records: list[Record]) -> list[Record]:
+    """The last record of every (suite, data set, model, seed)."""
+    return list({(r.suite, r.dataset, r.model, r.seed): r for r in records}.values())
 
 
 def find_stores(path: Path) -> list[ResultStore]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,8 @@ from bench.errors import BenchError, did_you_mean
 BUDGET_UNITS = ("seconds", "images", "steps", "flops")
 BASELINES = ["copy-train", "gaussian", "mean", "noise"]
 FLOOR = "floor"
+CURVE_METRICS = ("frechet", "kernel")
+"""The metrics that are scored along a curve: cheap, and comparable at every point."""
 
 Name = Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 
@@ -92,6 +95,38 @@ class Budget(_Strict):
         return f"{self.amount:g} {self.unit}"
 
 
+class Price(_Strict):
+    """What a device costs, as of a date."""
+
+    per_hour: float = Field(gt=0)
+    currency: str
+    date: datetime.date
+
+
+class Prices(_Strict):
+    """``[prices]``: what an hour of a device costs; the figures are yours, and stand in records with their date."""
+
+    date: datetime.date = Field(description="when these prices were looked up")
+    currency: str = Field("USD", pattern=r"^[A-Z]{3}$", description="three letters, ISO 4217")
+    per_hour: dict[str, Annotated[float, Field(gt=0, strict=False)]] = Field(
+        min_length=1, description="part of the device's name as `bench doctor` prints it -> price of an hour"
+    )
+
+    def of(self, device_name: str) -> Price | None:
+        """The price of a device, by the longest name that is a part of its own; None where the table has none."""
+        matches = [name for name in self.per_hour if name.lower() in device_name.lower()]
+        if not matches:
+            return None
+        return Price(per_hour=self.per_hour[max(matches, key=len)], currency=self.currency, date=self.date)
+
+
+class Target(_Strict):
+    """A quality to reach: ``{ metric = "kid_effnetlite0", value = 0.05 }``."""
+
+    metric: str
+    value: float = Field(strict=False)
+
+
 class Suite(_Strict):
     """``[suites.NAME]``: data sets x models x seeds under one budget, and how they are scored."""
 
@@ -115,6 +150,34 @@ class Suite(_Strict):
         None, description="measurement that ranks the leaderboard; default: the kernel distance"
     )
     timeout: float = Field(3600, gt=0, strict=False, description="seconds after which a trial is stopped")
+    compile: bool = Field(False, description="run every network through torch.compile; its seconds are reported apart")
+    checkpoint_every: float | None = Field(
+        None,
+        gt=0,
+        strict=False,
+        description="seconds between checkpoints from which a killed trial goes on; without it, it begins anew",
+    )
+    checkpoints: int = Field(
+        0, ge=0, le=20, description="score the model at so many points of training, at 1/2, 1/4, 1/8 ... of the budget"
+    )
+    target: Target | None = Field(
+        None, description="quality whose time to reach is reported, where there are checkpoints"
+    )
+    batch_sweep: list[Annotated[int, Field(gt=0)]] = Field(
+        default_factory=list, description="batch sizes at which sampling is timed"
+    )
+    nfe_sweep: list[Annotated[int, Field(gt=0)]] = Field(
+        default_factory=list,
+        description="numbers of sampling steps at which models that take steps are scored and timed",
+    )
+
+    @model_validator(mode="after")
+    def _curves_need_distances(self) -> Suite:
+        if (self.checkpoints or self.nfe_sweep) and not any(metric.name in CURVE_METRICS for metric in self.metrics):
+            raise ValueError(
+                f"'checkpoints' and 'nfe_sweep' need {' or '.join(CURVE_METRICS)} among the metrics; add one of them"
+            )
+        return self
 
     @field_validator("extractor", mode="before")
     @classmethod
@@ -130,7 +193,7 @@ class Suite(_Strict):
             [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
         )
 
-    @field_validator("seeds", "datasets", "models", "baselines")
+    @field_validator("seeds", "datasets", "models", "baselines", "batch_sweep", "nfe_sweep")
     @classmethod
     def _no_repeats(cls, value: list[Any]) -> list[Any]:
         repeated = sorted({str(item) for item in value if value.count(item) > 1})
@@ -162,6 +225,7 @@ class Config(_Strict):
     models: dict[Name, ModelVariant] = Field(default_factory=dict)
     datasets: dict[Name, DatasetVariant] = Field(default_factory=dict)
     gate: Gate | None = None
+    prices: Prices | None = None
 
     def suite(self, name: str) -> Suite:
         if name not in self.suites:
@@ -249,7 +313,8 @@ def _known_keys(place: list[str]) -> list[str]:
         ("datasets", 3): DatasetVariant,
         ("gate", 2): Gate,
         ("gate", 4): GateMetric,
-        ("suites", 4): Budget,
+        ("suites", 4): Target if place[2:3] == ["target"] else Budget,
+        ("prices", 2): Prices,
     }
     model = Config if len(place) == 1 else tables.get((place[0], len(place)), Config)
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -16,24 +16,33 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from bench import plan, provenance, registry
+from bench import costs, plan, provenance, registry
+from bench.costs import exact
+from bench.curves import BATCH, NFE, TRAINING, CurveScorer, best_batch, checkpoint_shares
 from bench.data.base import Data
 from bench.errors import BenchError, TrialFailure
 from bench.features.cache import FeatureCache
-from bench.measure.clock import rate, repeat_until_tight, time_once
-from bench.measure.memory import PeakMemory
+from bench.measure import machine
+from bench.measure.blocks import more_blocks, time_blocks
+from bench.measure.clock import time_once
+from bench.measure.energy import EnergyMeter, energy_measurements
+from bench.measure.memory import PeakMemory, mebibytes
 from bench.model import FitsPrior, GenerativeModel, Iterative, capabilities
+from bench.model_file import DESCRIPTION, description_of
 from bench.plan import Trial
-from bench.record import Measurement, MeasurementFields, Record, fields_of
+from bench.record import CurvePoint, Measurement, MeasurementFields, Record, fields_of
 from bench.sampling import draw, draw_batch
 from bench.scoring import gather, score
-from bench.stats.intervals import t_interval
 from bench.store import write_atomically
 from bench.training import precision
+from bench.training.compilation import compile_networks, compile_seconds, eager
+from bench.training.diagnostics import Diagnostics
 from bench.training.ema import WeightAverage
-from bench.training.loop import Batches, OnePass, TrainingResult, final_losses, train
+from bench.training.loop import Batches, OnePass, TrainingResult, train
+from bench.training.resume import Checkpoints
 
 RECORD, SAMPLES, WEIGHTS = "record.json", "samples.npz", "weights.safetensors"
+CHECKPOINT = "checkpoint.pt"
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -59,6 +68,7 @@ def run_trial(trial: Trial, out: Path, emit: Emit = lambda event: None) -> Recor
         status = "out-of-memory" if _is_out_of_memory(error) else "failed"
         record = run.record(status, f"{type(error).__name__}: {error}".splitlines()[0][:500])
     write_atomically(out / RECORD, record.to_line().encode())
+    (out / CHECKPOINT).unlink(missing_ok=True)
     return record
 
 
@@ -96,6 +106,10 @@ class _Run:
         self.scoring_seconds: dict[str, float] = {}
         self.training: dict[str, Any] = {}
         self.artifacts: dict[str, str] = {}
+        self.curves: dict[str, list[CurvePoint]] = {}
+        self.watched: dict[str, Any] = {"threads": machine.threads()}
+        self.autocast: torch.dtype | None = None
+        self.idle_watts: float | None = None
         self.environment, self.machine = provenance.environment(trial.device)
 
     # --- the flow
@@ -104,8 +118,11 @@ class _Run:
         data = self.load()
         model = self.build(data)
         batches = Batches(data, self.trial.batch_size, self.trial.seed, self.device)
-        self.fit(model, batches)
+        curves = CurveScorer(self.trial, data, sampling_seed(self.trial.seed), self.protocol(), self.phase)
+        self.fit(model, batches, curves)
         samples = self.sample(model)
+        self.sweep(model, curves)
+        self.derive()
         self.save(model, samples)
         return self.scored(data, samples, model, list(self.trial.metrics))
 
@@ -123,6 +140,7 @@ class _Run:
             self.fit_prior(model, Batches(data, self.trial.batch_size, self.trial.seed, self.device))
         self.costs.clear()  # those of the first run are kept
         self.training, self.artifacts, self.started = old.training, old.artifacts, old.started
+        self.curves = old.curves
         new = self.scored(data, load_samples(self.out), model.eval(), stale)
         return new.model_copy(
             update={
@@ -153,26 +171,16 @@ class _Run:
             model: GenerativeModel = registry.load(self.trial.model_target)(data.space, **self.trial.model_config_)
             return model.to(self.device)
 
-    def fit(self, model: GenerativeModel, batches: Batches) -> None:
+    def fit(self, model: GenerativeModel, batches: Batches, curves: CurveScorer) -> None:
         """Train under the budget, put the averaged weights in place, fit the prior."""
         if model.trains:
-            dtype, why = precision.choose(model, batches, self.trial.precision)
-            self.training["precision"] = why
+            resume = self.checkpoints()
+            self.choose_precision(model, batches, resume)
+            self.count_training(model, batches)
             average = WeightAverage(model, self.trial.ema) if self.trial.ema else None
-            peak = PeakMemory(self.device)
-            with self.stage("training"):
-                result = train(
-                    model,
-                    batches,
-                    self.trial.budget_unit,
-                    self.trial.budget_amount,
-                    average=average,
-                    autocast=dtype,
-                    on_progress=lambda state: self.emit({"event": "progress", **state}),
-                )
-                if average is not None:
-                    average.apply()
-            self.costs += [peak.measure("peak_memory_training"), *_training_costs(result, batches.batch_size)]
+            if self.trial.compile:
+                compile_networks(model)
+            result = self.train(model, batches, average, curves, resume)
             self.training |= {
                 "steps": result.steps,
                 "images": result.images,
@@ -181,15 +189,101 @@ class _Run:
             }
         self.fit_prior(model, batches)
         parameters = sum(p.numel() for p in model.parameters())
-        self.costs.append(_exact("parameters", parameters, direction="none"))
+        self.costs.append(exact("parameters", parameters, direction="none"))
         self.training["capabilities"] = capabilities(model)
+
+    def checkpoints(self) -> Checkpoints | None:
+        """Where the state of this training is kept, if the suite asks for it."""
+        if self.trial.checkpoint_every is None:
+            return None
+        found = Checkpoints(self.out / CHECKPOINT, self.trial.checkpoint_every, self.trial.id)
+        if found.saved is not None:
+            self.training["resumed_at_step"] = found.saved["result"]["steps"]
+        return found
+
+    def choose_precision(self, model: GenerativeModel, batches: Batches, resume: Checkpoints | None) -> None:
+        """By a trial on this machine; a training that goes on keeps what it began with."""
+        if resume is not None and "precision" in resume.notes:
+            why = resume.notes["precision"]
+            self.autocast = torch.bfloat16 if why.startswith("bfloat16") else None
+        else:
+            self.autocast, why = precision.choose(model, batches, self.trial.precision)
+        if resume is not None:
+            resume.notes["precision"] = why
+        self.training["precision"] = why
+
+    def train(
+        self,
+        model: GenerativeModel,
+        batches: Batches,
+        average: WeightAverage | None,
+        curves: CurveScorer,
+        resume: Checkpoints | None,
+    ) -> TrainingResult:
+        """The training loop between the meters; checkpoints are scored while they are stopped."""
+        points = [CurvePoint.model_validate(point) for point in resume.notes.get("curve", ())] if resume else []
+        first_peak: list[float] = []
+        meter = EnergyMeter(self.device)
+        self.idle_watts = meter.idle_watts()
+        diagnostics = Diagnostics(model, batches, average)
+        peak = PeakMemory(self.device)
+
+        def checkpoint(so_far: TrainingResult, share: float, seconds: float) -> None:
+            first_peak.append(peak.peak_mib())
+            at = {"share": share, "seconds": seconds, "images": float(so_far.images), "steps": float(so_far.steps)}
+            points.append(curves.checkpoint(model, average, batches, at))
+            if resume is not None:
+                resume.notes["curve"] = [json.loads(point.model_dump_json()) for point in points]
+
+        with self.stage("training"):
+            watch = machine.Watch(self.device)
+            meter.start()
+            result = train(
+                model,
+                batches,
+                self.trial.budget_unit,
+                self.trial.budget_amount,
+                average=average,
+                autocast=self.autocast,
+                on_progress=lambda state: self.emit({"event": "progress", **state}),
+                checkpoints=checkpoint_shares(self.trial.checkpoints),
+                on_checkpoint=checkpoint,
+                watch=diagnostics.block,
+                resume=resume,
+            )
+            reading = meter.stop()
+            self.watched["training"] = watch.stop()
+            if average is not None:
+                average.apply()
+        self.costs += diagnostics.measurements(result)
+        self.training["diagnostics"] = diagnostics.course()
+        if points:
+            self.curves[TRAINING] = points
+            if first_peak:
+                self.costs.append(mebibytes("peak_memory_training", first_peak[0], "until the first checkpoint"))
+            self.training["energy"] = "not measured: checkpoints were scored in between"
+        else:
+            self.costs += peak.measurements("peak_memory_training")
+            self.training["energy"] = meter.why_not() or meter.source
+            self.costs += energy_measurements("training", reading, result.images, self.idle_watts)
+        warning = machine.warning(self.watched["training"])
+        self.costs += costs.training_costs(result, batches.batch_size, paused=bool(points), warning=warning)
+        if self.trial.compile:
+            self.costs.append(exact("compile_seconds", compile_seconds(result), unit="s"))
+        return result
+
+    def count_training(self, model: GenerativeModel, batches: Batches) -> None:
+        with self.stage("counting"):
+            found, per_image = costs.training_flops(model, batches, self.autocast)
+        self.training["flops"] = {"training": found.to_dict()}
+        self.costs += costs.flop_costs("training", found, per_image)
 
     def fit_prior(self, model: GenerativeModel, batches: Batches) -> None:
         model.eval()
         if isinstance(model, FitsPrior):
             with self.stage("prior"), torch.no_grad():
                 model.fit_prior(OnePass(batches))
-            self.costs.append(_exact("prior_seconds", self.seconds["prior"], unit="s"))
+            self.costs.append(exact("prior_seconds", self.seconds["prior"], unit="s"))
 
     def sample(self, model: GenerativeModel) -> np.ndarray:
         """Draw the sample set and measure what sampling costs."""
@@ -197,19 +291,60 @@ class _Run:
         model.eval()
         with self.stage("sampling"), torch.inference_mode():
             first = time_once(lambda: draw_batch(model, 1, seed), self.device)
-            self.costs.append(_exact("time_to_first_sample", first, unit="s"))
-            peak = PeakMemory(self.device)
+            self.costs.append(exact("time_to_first_sample", first, unit="s"))
+            watch, meter, peak = machine.Watch(self.device), EnergyMeter(self.device), PeakMemory(self.device)
             batch = min(trial.sample_batch, trial.samples)
+            meter.start()
             samples, laps = draw(model, trial.samples, seed, batch, lambda done: self.phase(f"sampling {done}"))
-            self.costs.append(peak.measure("peak_memory_sampling"))
+            reading = meter.stop()
+            self.costs += peak.measurements("peak_memory_sampling")
             if trial.role == "trained":
+                self.costs += energy_measurements("sampling", reading, trial.samples, self.idle_watts)
                 self.phase("timing the sampler")
-                laps = repeat_until_tight(lambda: draw_batch(model, batch, seed), self.device, laps, cap_seconds=1.0)
-                self.costs.append(rate("sampling_throughput", laps, batch))
+                laps = more_blocks(lambda: draw_batch(model, batch, seed), self.device, laps, cap_seconds=0.8)
+                single = time_blocks(lambda: draw_batch(model, 1, seed), self.device, warmup_cap=0, cap_seconds=0.15)
+                self.watched["sampling"] = watch.stop()
+                self.costs += costs.sampling_costs(laps, batch, single, machine.warning(self.watched["sampling"]))
+                self.count_sampling(model, seed, first)
                 if isinstance(model, Iterative):
-                    self.costs.append(_exact("nfe", model.nfe))
+                    self.costs.append(exact("nfe", model.nfe))
         self.artifacts["samples"] = provenance.hashlib.sha256(samples.tobytes()).hexdigest()
         return samples
+
+    def count_sampling(self, model: GenerativeModel, seed: int, seconds: float) -> None:
+        with eager():
+            found = costs.sampling_flops(model, seed, seconds)
+        if found is None:
+            self.training.setdefault("flops", {})["sampling"] = "not counted: one sample takes too long"
+        else:
+            self.training.setdefault("flops", {})["sampling"] = found.to_dict()
+            self.costs += costs.flop_costs("sampling", found, found.flops)
+
+    def sweep(self, model: GenerativeModel, curves: CurveScorer) -> None:
+        """What the suite asks for beside one operating point."""
+        if self.trial.role != "trained" or not (self.trial.batch_sweep or self.trial.nfe_sweep):
+            return
+        with self.stage("sweeps"):
+            self.curves |= {
+                name: points
+                for name, points in ((BATCH, curves.batch_curve(model)), (NFE, curves.nfe_curve(model)))
+                if points
+            }
+        best = best_batch(self.curves.get(BATCH, []))
+        if best is not None:
+            self.costs.append(best)
+
+    def derive(self) -> None:
+        """What follows from measured costs: utilisation, and money where the config has a price for the device."""
+        hardware = self.machine["hardware"]
+        self.costs += costs.utilisation_costs(self.costs, hardware.get("gpu"), self.autocast)
+        prices = self.trial.prices
+        if prices is not None and self.trial.role == "trained":
+            spent = {cost.name: float(cost) for cost in self.costs}
+            seconds = spent.get("training_seconds", 0.0) + spent.get("prior_seconds", 0.0)
+            seconds += self.trial.samples / spent["sampling_throughput"]
+            price = prices.of(hardware.get("gpu") or hardware["cpu"])
+            self.costs += costs.money_costs(self.costs, price, seconds)
 
     def save(self, model: GenerativeModel, samples: np.ndarray) -> None:
         with self.stage("saving"):
@@ -220,6 +355,7 @@ class _Run:
             state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
             if state:
                 write_atomically(self.out / WEIGHTS, safetensors.torch.save(state))
+                write_atomically(self.out / DESCRIPTION, description_of(model))
                 self.artifacts["weights_file"] = provenance.file_sha256(self.out / WEIGHTS)
 
     def score(self, data: Data, samples: np.ndarray, model: GenerativeModel, metrics: list[plan.Part]) -> list[str]:
@@ -234,9 +370,10 @@ class _Run:
 
     # --- the record
 
-    def record(self, status: Any, reason: str | None = None) -> Record:
+    def protocol(self) -> str:
+        """What must agree before two costs may stand in one column."""
         trial = self.trial
-        protocol = provenance.short_hash(
+        return provenance.short_hash(
             [
                 trial.data_digest,
                 trial.budget_unit,
@@ -246,6 +383,9 @@ class _Run:
                 self.environment,
             ]
         )
+
+    def record(self, status: Any, reason: str | None = None) -> Record:
+        trial, protocol = self.trial, self.protocol()
         return Record(
             trial=trial.id,
             suite=trial.suite,
@@ -262,10 +402,16 @@ class _Run:
             measurements=[fields_of(cost, "cost", protocol) for cost in self.costs] + self.quality,
             scoring=trial.scoring,
             training=self.training,
+            curves=self.curves,
             seconds={k: round(v, 4) for k, v in self.seconds.items()},
             artifacts=self.artifacts,
             environment=self.environment,
-            provenance={**self.machine, "git": provenance.git_state(), "metric_seconds": self.scoring_seconds},
+            provenance={
+                **self.machine,
+                "machine": self.watched,
+                "git": provenance.git_state(),
+                "metric_seconds": self.scoring_seconds,
+            },
         )
 
     @contextlib.contextmanager
@@ -290,34 +436,6 @@ def resolved(trial: Trial) -> dict[str, Any]:
 def sampling_seed(training_seed: int) -> int:
     """The seed of the sample set; its stream is apart from the training streams of all small seeds."""
     return 1_000_003 * (training_seed + 1)
-
-
-def _training_costs(result: TrainingResult, batch_size: int) -> list[Measurement]:
-    costs = [
-        rate("training_throughput", result.step_seconds(), batch_size),
-        _exact("training_seconds", result.seconds, unit="s"),
-        _exact("warmup_seconds", result.warmup_seconds, unit="s"),
-        _exact("training_steps", result.steps, unit="steps", direction="none"),
-        _exact("training_images", result.images, unit="images", direction="none"),
-    ]
-    if result.flops_per_step is not None:
-        costs.append(_exact("training_step_flops", result.flops_per_step, unit="FLOP"))
-    for name, values in final_losses(result).items():
-        mean = t_interval(values)
-        note = None if mean.bounds else "too few blocks for an interval"
-        low, high = mean.bounds or (None, None)
-        costs.append(
-            Measurement(
-                mean.value, name=f"final_loss_{name}", low=low, high=high, n=mean.n, interval=mean.method, note=note
-            )
-        )
-    return costs
-
-
-def _exact(name: str, value: float, *, unit: str = "1", direction: Any = "lower") -> Measurement:
-    """A count or a single reading: its interval is the point itself."""
-    value = float(value)
-    return Measurement(value, name=name, low=value, high=value, n=1, unit=unit, direction=direction, interval="exact")
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -77,5 +77,5 @@ def test_missing_config_file(tmp_path):
 
 def test_schema_is_a_json_schema_of_the_whole_file():
     schema = Config.model_json_schema(by_alias=True)
-    assert set(schema["properties"]) == {"suites", "models", "datasets", "gate"}
+    assert set(schema["properties"]) == {"suites", "models", "datasets", "gate", "prices"}
     assert "class" in schema["$defs"]["ModelVariant"]["properties"]

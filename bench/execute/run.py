@@ -30,7 +30,7 @@ class Display(Protocol):
 
 @dataclasses.dataclass
 class Summary:
-    """What a run did. overhead: share of wall time that was neither training, sampling nor scoring."""
+    """What a run did. overhead: share of wall time that was neither training, sampling, sweeps nor scoring."""
 
     done_before: int = 0
     ran: int = 0
@@ -136,7 +136,7 @@ def ended_badly(trial: Trial, outcome: Outcome) -> Record:
 
 
 def _work_seconds(record: Record) -> float:
-    """Seconds of training, prior, sampling and scoring: what the run was started for."""
+    """Seconds of training, prior, sampling, sweeps and scoring: what the run was started for."""
     if "rescoring" in record.seconds:
         return record.seconds["rescoring"]
-    return sum(record.seconds.get(stage, 0.0) for stage in ("training", "prior", "sampling", "scoring"))
+    return sum(record.seconds.get(stage, 0.0) for stage in ("training", "prior", "sampling", "sweeps", "scoring"))

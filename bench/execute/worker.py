@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bench.errors import BenchError
+from bench.measure.lock import device_lock
 from bench.plan import Trial
 
 Emit = Callable[[dict[str, Any]], None]
 LONGEST_EVENT = 3500  # a pipe write below 4096 bytes is atomic, so that two processes never mix their lines
 EVENT_INTERVAL = 0.1
+WAITING = {"event": "phase", "phase": "waiting: another trial runs on this device"}
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +39,9 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m bench.execute.worker TRIAL.json OUT/", file=sys.stderr)
         return 2
     try:
-        execute(read_trial(Path(arguments[0])), Path(arguments[1]), _emitter(events))
+        trial, emit = read_trial(Path(arguments[0])), _emitter(events)
+        with device_lock(trial.device, lambda: emit(WAITING)):
+            execute(trial, Path(arguments[1]), emit)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -68,17 +72,22 @@ def serve(events: TextIO) -> int:
         try:
             trial = read_trial(Path(request["trial"]))
             _warm(trial)
+            with device_lock(trial.device, lambda: emit(WAITING)):
+                _fork(trial, Path(request["out"]), events, emit)
         except BenchError as error:
             emit({"event": "exit", "code": 2, "reason": str(error)})
-            continue
-        events.flush()
-        child = os.fork()
-        if child == 0:
-            os._exit(_in_child(trial, Path(request["out"]), events))
-        emit({"event": "started", "pid": child})
-        _, status, usage = os.wait4(child, 0)
-        emit({"event": "exit", "code": os.waitstatus_to_exitcode(status), "peak_mib": usage.ru_maxrss / 1024})
     return 0
+
+
+def _fork(trial: Trial, out: Path, events: TextIO, emit: Emit) -> None:
+    """Run the trial in a process of its own and wait for its end."""
+    events.flush()
+    child = os.fork()
+    if child == 0:
+        os._exit(_in_child(trial, out, events))
+    emit({"event": "started", "pid": child})
+    _, status, usage = os.wait4(child, 0)
+    emit({"event": "exit", "code": os.waitstatus_to_exitcode(status), "peak_mib": usage.ru_maxrss / 1024})
 
 
 def _in_child(trial: Trial, out: Path, events: TextIO) -> int:

@@ -1,4 +1,4 @@
-"""Peak memory of a phase: CUDA's allocator statistics on a GPU, the process's own high-water mark on a CPU."""
+"""Peak memory of a phase: CUDA's allocator statistics on a GPU, the process's own high-water mark on a CPU; and its growth."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 
+from bench.measure import nvml
 from bench.record import Measurement
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+NOT_RESET = "peak since the process began"
 
 
 class PeakMemory:
@@ -28,16 +30,45 @@ class PeakMemory:
         else:
             self._resettable = _reset_high_water_mark()
 
-    def measure(self, name: str) -> Measurement:
-        """The peak in MiB: allocated bytes on CUDA, resident bytes on a CPU."""
+    def peak_mib(self) -> float:
+        """The peak so far: allocated bytes on CUDA, resident bytes on a CPU."""
         if self.device.type == "cuda":
-            peak, note = torch.cuda.max_memory_allocated(self.device) / 2**20, None
-        else:
-            peak = _high_water_mark_mib()
-            note = None if self._resettable else "peak since the process began"
-        return Measurement(
-            peak, name=name, low=peak, high=peak, n=1, unit="MiB", direction="lower", interval="exact", note=note
-        )
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        return _status_mib("VmHWM") or _lifetime_peak_mib()
+
+    def measure(self, name: str) -> Measurement:
+        """The peak in MiB."""
+        note = None if self.device.type == "cuda" or self._resettable else NOT_RESET
+        return mebibytes(name, self.peak_mib(), note)
+
+    def measurements(self, name: str) -> list[Measurement]:
+        """The peak; on CUDA also what the allocator reserved at its peak and what the driver holds for the process now."""
+        found = [self.measure(name)]
+        if self.device.type == "cuda":
+            found.append(mebibytes(f"{name}_reserved", torch.cuda.max_memory_reserved(self.device) / 2**20))
+            process = nvml.process_memory_mib(self.device)
+            if process is not None:
+                found.append(mebibytes(f"{name}_process", process))
+        return found
+
+
+def present_mib(device: torch.device) -> float:
+    """Memory held now: allocated bytes on CUDA, resident bytes of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device) / 2**20
+    return _status_mib("VmRSS") or _lifetime_peak_mib()
+
+
+def mebibytes(name: str, value: float, note: str | None = None) -> Measurement:
+    """A reading of memory."""
+    return Measurement(
+        value, name=name, low=value, high=value, n=1, unit="MiB", direction="lower", interval="exact", note=note
+    )
+
+
+def can_reset_peak() -> bool:
+    """Can the peak of a single phase be told on this system's CPU?"""
+    return _reset_high_water_mark()
 
 
 def _reset_high_water_mark() -> bool:
@@ -49,12 +80,16 @@ def _reset_high_water_mark() -> bool:
         return False
 
 
-def _high_water_mark_mib() -> float:
+def _status_mib(key: str) -> float | None:
     try:
         for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{key}:"):
                 return int(line.split()[1]) / 1024
     except OSError:
         pass
+    return None
+
+
+def _lifetime_peak_mib() -> float:
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

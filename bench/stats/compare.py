@@ -42,6 +42,8 @@ class Comparison:
     change: relative change of the value (``head / base - 1``) or, with ``relative`` False, the difference ``head - base``; with
     its 95 % interval. Its sign is that of the value, not of its goodness.
     p_worse, p_better: of the hypotheses "not worse (better) than the margin". p_equivalent: of "not within the margin".
+    p_not_worse: of "worse by the margin or more".
+    p_adjusted: of the alarm, after Holm's correction over the family; 1 before decide() or gate().
     p_exact: two-sided exact p-value of "no difference" (paired: sign flips); None unpaired.
     smallest_p: the smallest p-value that an exact test of so few seeds can give. detectable: the change that is found with 80 %
     probability at alpha 5 %, in the units of ``change``; None where there is no spread to judge by.
@@ -55,6 +57,8 @@ class Comparison:
     p_worse: float = 1.0
     p_better: float = 1.0
     p_equivalent: float = 1.0
+    p_not_worse: float = 1.0
+    p_adjusted: float = 1.0
     p_exact: float | None = None
     smallest_p: float = 1.0
     detectable: float | None = None
@@ -110,6 +114,7 @@ def compare_seeds(
         p_worse=test(sign * a, sign * b, bound, "greater").p,
         p_better=test(sign * a, sign * b, -bound, "less").p,
         p_equivalent=max(p_not_worse, p_not_better),
+        p_not_worse=p_not_worse,
         p_exact=sign_flip_test(b - a, alternative="two-sided").p if paired else None,
         smallest_p=smallest_p(a.size, None if paired else b.size),
         detectable=None if detectable is None else back(detectable),
@@ -153,29 +158,67 @@ def decide(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> list[Comp
     ``worse`` and ``better`` mean beyond the margin; ``equivalent`` means within it on both sides (two one-sided tests at 5 %:
     Schuirmann, "A comparison of the two one-sided tests procedure and the power approach", 1987); all else is ``inconclusive``.
     """
-    judged = [c for c in comparisons if c.verdict != "not comparable"]
+    judged = [c for c in comparisons if _is_open(c)]
     # One side at most can be true, so each metric counts once, with twice the smaller of its one-sided p-values.
     adjusted = dict(zip(map(id, judged), holm([min(1.0, 2 * min(c.p_worse, c.p_better)) for c in judged])))
-    return [c if c.verdict == "not comparable" else _verdict(c, float(adjusted[id(c)]), alpha) for c in comparisons]
+    return [_verdict(c, float(adjusted[id(c)]), alpha) if id(c) in adjusted else c for c in comparisons]
+
+
+def gate(comparisons: Sequence[Comparison], alpha: float = 0.01) -> list[Comparison]:
+    """Verdicts of a gate: only getting worse is an alarm, with the chance of any false alarm in the family at most ``alpha``.
+
+    ``equivalent`` means not worse than the margin, shown at 5 %; so does ``better``, beyond the margin on the other side.
+    """
+    judged = [c for c in comparisons if _is_open(c)]
+    adjusted = dict(zip(map(id, judged), holm([c.p_worse for c in judged])))
+    return [_gated(c, float(adjusted[id(c)]), alpha) if id(c) in adjusted else c for c in comparisons]
+
+
+def _is_open(c: Comparison) -> bool:
+    """Whether tests decide: neither incomparable nor settled by an exact comparison."""
+    return c.verdict != "not comparable" and c.change is not None and c.change.method != "exact"
+
+
+def _gated(c: Comparison, adjusted: float, alpha: float) -> Comparison:
+    c = dataclasses.replace(c, p_adjusted=adjusted)
+    margin = _amount(c, c.margin)
+    if adjusted <= alpha:
+        return dataclasses.replace(c, verdict="worse", reason=f"worse by more than {margin}, adjusted p {_p(adjusted)}")
+    if c.p_better <= ALPHA:
+        return dataclasses.replace(c, verdict="better", reason=f"better by more than {margin}, p {_p(c.p_better)}")
+    if c.p_not_worse <= ALPHA:
+        return dataclasses.replace(
+            c, verdict="equivalent", reason=f"not worse by {margin} or more, p {_p(c.p_not_worse)}"
+        )
+    return dataclasses.replace(c, verdict="inconclusive", reason=_undecided(c))
+
+
+def _undecided(c: Comparison) -> str:
+    if c.detectable is None:
+        return "one seed: nothing can be said; train at least three"
+    smallest = f"; smallest attainable exact p {c.smallest_p:.2g}"
+    return f"no difference shown; so few seeds find a change of {_amount(c, c.detectable)} four times in five{smallest}"
+
+
+def _p(p: float) -> str:
+    return f"= {p:.2g}" if p >= 1e-4 else "< 0.0001"
+
+
+def _amount(c: Comparison, value: float) -> str:
+    return f"{value:.3g}" if not c.relative else f"{value:.3g} of base" if value < 0.001 else f"{100 * value:.3g} %"
 
 
 def _verdict(c: Comparison, adjusted: float, alpha: float) -> Comparison:
-    margin = f"{c.margin:.3g}" + (" of base" if c.relative else "")
+    c = dataclasses.replace(c, p_adjusted=adjusted)
+    margin = _amount(c, c.margin)
     if adjusted <= alpha:
         side: Verdict = "worse" if c.p_worse < c.p_better else "better"
-        return dataclasses.replace(c, verdict=side, reason=f"{side} by more than {margin}, adjusted p = {adjusted:.2g}")
+        return dataclasses.replace(c, verdict=side, reason=f"{side} by more than {margin}, adjusted p {_p(adjusted)}")
     if c.p_equivalent <= ALPHA:
         return dataclasses.replace(
-            c, verdict="equivalent", reason=f"within {margin} on both sides, p = {c.p_equivalent:.2g}"
+            c, verdict="equivalent", reason=f"within {margin} on both sides, p {_p(c.p_equivalent)}"
         )
-    if c.detectable is None:
-        return dataclasses.replace(
-            c, verdict="inconclusive", reason="one seed: nothing can be said; train at least three"
-        )
-    found = f"{c.detectable:.3g}" + (" of base" if c.relative else "")
-    return dataclasses.replace(
-        c, verdict="inconclusive", reason=f"no difference shown; so few seeds find one of {found} four times in five"
-    )
+    return dataclasses.replace(c, verdict="inconclusive", reason=_undecided(c))
 
 
 def _values(side: Mapping[int, float], seeds: Sequence[int]) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,13 @@ from torch import Tensor
 
 from bench.data.base import Data
 from bench.errors import TrialFailure
-from bench.measure.clock import quiet_garbage, synchronise
+from bench.measure.blocks import AGREEING, settled_at
+from bench.measure.clock import Marks, quiet_garbage, synchronise
+from bench.measure.memory import present_mib
 from bench.model import Batch, GenerativeModel
 from bench.sampling import to_model_range
 from bench.training.ema import WeightAverage
+from bench.training.resume import Checkpoints
 
 WARMUP_STEPS = 3
 BLOCK_SECONDS = 0.25
@@ -27,7 +30,10 @@ BLOCK_SECONDS = 0.25
 class TrainingResult:
     """What training spent and how it went.
 
-    block_seconds, block_steps: wall seconds and steps of each block after the warm-up; a block ends with a synchronisation.
+    block_seconds, block_steps: wall seconds and steps of each block after the first steps; a block ends with a synchronisation.
+    lap_seconds, data_seconds: of each of these steps, by the device's clock, and how much of it went into fetching the batch.
+    first_step_seconds: of the very first step, in which kernels are compiled and chosen.
+    growth_mib: by how much the memory held grew from the end of the first steps to the end of training.
     losses: name -> mean of each block, in order.
     """
 
@@ -38,11 +44,32 @@ class TrainingResult:
     flops_per_step: float | None = None
     block_seconds: list[float] = dataclasses.field(default_factory=list)
     block_steps: list[int] = dataclasses.field(default_factory=list)
+    lap_seconds: list[float] = dataclasses.field(default_factory=list)
+    data_seconds: list[float] = dataclasses.field(default_factory=list)
+    first_step_seconds: float = 0.0
+    growth_mib: float | None = None
     losses: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     def step_seconds(self) -> list[float]:
-        """Mean seconds of a step in each block."""
+        """Mean seconds of a step in each block after the warm-up."""
+        return self._all_step_seconds()[self._unsettled_blocks() :]
+
+    def laps(self) -> tuple[list[float], list[float]]:
+        """(seconds of each step, seconds of its batch) after the warm-up."""
+        skipped = sum(self.block_steps[: self._unsettled_blocks()])
+        return self.lap_seconds[skipped:], self.data_seconds[skipped:]
+
+    def settled_seconds(self) -> float:
+        """Seconds until the speed stood still: the first steps and the blocks before three in a row agree."""
+        return self.warmup_seconds + sum(self.block_seconds[: self._unsettled_blocks()])
+
+    def _all_step_seconds(self) -> list[float]:
         return [seconds / steps for seconds, steps in zip(self.block_seconds, self.block_steps)]
+
+    def _unsettled_blocks(self) -> int:
+        """Blocks before the first three that agree, at most a quarter of all: on a noisy machine three may never agree."""
+        settled = settled_at(self._all_step_seconds())
+        return 0 if settled is None else min(settled - AGREEING, len(self.block_seconds) // 4)
 
 
 class Batches:
@@ -54,12 +81,26 @@ class Batches:
         self.space = data.space
         self.batch_size = min(batch_size, len(self.x))
         self._generator = torch.Generator().manual_seed(seed)
+        self._epoch = self._generator.get_state()  # as it was before the present epoch was shuffled
+        self._place = 0  # examples of the present epoch that were handed out
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
+            self._epoch = self._generator.get_state()
             order = torch.randperm(len(self.x), generator=self._generator).to(self.x.device)
-            for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
-                yield self._take(order[start : start + self.batch_size])
+            while self._place <= len(order) - self.batch_size:
+                chosen = order[self._place : self._place + self.batch_size]
+                self._place += self.batch_size
+                yield self._take(chosen)
+            self._place = 0
+
+    def state(self) -> dict[str, Any]:
+        """The place in the stream of batches; ``load`` puts a stream that is iterated anew there."""
+        return {"epoch": self._epoch, "place": self._place}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._generator.set_state(state["epoch"])
+        self._place = state["place"]
 
     def once(self) -> Iterator[Batch]:
         """Every training example once, in order: what a prior is fitted on."""
@@ -90,8 +131,18 @@ def train(
     average: WeightAverage | None = None,
     autocast: torch.dtype | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
+    checkpoints: Sequence[float] = (),
+    on_checkpoint: Callable[[TrainingResult, float, float], None] | None = None,
+    watch: Callable[[TrainingResult, float], float] | None = None,
+    resume: Checkpoints | None = None,
 ) -> TrainingResult:
     """Train until the budget (seconds | images | steps | flops) is spent.
+
+    checkpoints: shares of the budget, ascending, at which ``on_checkpoint(result so far, share, seconds of training)`` is called off
+    the clock.
+    watch: called with the result so far and the share of the budget used at the end of every block; it returns the seconds that
+    it took, which are off the clock.
+    resume: where the state is kept off the clock from time to time, and taken from if an earlier run left one.
 
     The wall-clock budget includes warm-up and weight averaging. Raises TrialFailure('diverged') at the first block whose
     loss is not finite.
@@ -101,8 +152,9 @@ def train(
     stream = iter(batches)
     pending: list[dict[str, float | Tensor]] = []
     model.train()
-    began = block_began = 0.0
+    began = block_began = held = 0.0
     block_start = 0
+    marks = Marks(device)
 
     def spent() -> float:
         match budget_unit:
@@ -117,38 +169,70 @@ def train(
 
     def step() -> None:
         batch = next(stream)
+        marks.mark()
         progress = min(spent() / budget_amount, 1.0)
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             pending.append(model.train_step(batch, progress))
         if average is not None:
             average.update()
+        marks.mark()
         result.steps += 1
         result.images += len(batch)
 
     with quiet_garbage():
         synchronise(device)
         began = block_began = time.perf_counter()
+        if resume is not None:
+            began = time.perf_counter() - resume.restore(model, average, batches, result)
+            block_began, block_start, held = time.perf_counter(), result.steps, present_mib(device)
+        due = [share for share in checkpoints if spent() / budget_amount < share < 1]
+        marks.mark()
         while spent() < budget_amount:
             if budget_unit == "flops" and result.flops_per_step is None:
                 result.flops_per_step = _count_flops(step)
             else:
                 step()
             warming = result.steps == WARMUP_STEPS
-            if not warming and time.perf_counter() - block_began < BLOCK_SECONDS and spent() < budget_amount:
+            share = spent() / budget_amount
+            checkpoint = bool(due) and due[0] <= share < 1
+            keep = resume is not None and share < 1 and resume.due()
+            if not (warming or checkpoint or keep or share >= 1) and time.perf_counter() - block_began < BLOCK_SECONDS:
                 continue
             synchronise(device)
             now = time.perf_counter()
+            laps = marks.seconds()
             if result.steps <= WARMUP_STEPS:
                 result.warmup_seconds = now - began
+                result.first_step_seconds = result.first_step_seconds or sum(laps[:2])
+                held = present_mib(device)
             else:
                 result.block_seconds.append(now - block_began)
                 result.block_steps.append(result.steps - block_start)
+                result.lap_seconds += [data + rest for data, rest in zip(laps[::2], laps[1::2])]
+                result.data_seconds += laps[::2]
             _collect_losses(pending, result)
             if on_progress:
                 on_progress(_progress(result, spent() / budget_amount, now - began))
+            if checkpoint and on_checkpoint:
+                reached = max(passed for passed in due if passed <= share)
+                due = [later for later in due if later > share]
+                paused = time.perf_counter()
+                on_checkpoint(result, reached, paused - began)
+                synchronise(device)
+                began += time.perf_counter() - paused
+            if watch:
+                began += watch(result, spent() / budget_amount)
+            if keep and resume is not None:
+                paused = time.perf_counter()
+                resume.save(model, average, batches, result, paused - began)
+                began += time.perf_counter() - paused
             block_began, block_start = time.perf_counter(), result.steps
+            marks.clear()
+            marks.mark()
     synchronise(device)
     result.seconds = time.perf_counter() - began
+    if result.steps > WARMUP_STEPS:
+        result.growth_mib = present_mib(device) - held
     return result
 
 
@@ -171,11 +255,9 @@ def _progress(result: TrainingResult, share: float, seconds: float) -> dict[str,
 
 def _count_flops(step: Callable[[], None]) -> float:
     """FLOPs of one training step, counted on the step itself (2 per multiply-add)."""
-    from torch.utils.flop_counter import FlopCounterMode
+    from bench.measure.flops import count
 
-    with FlopCounterMode(display=False) as counter:
-        step()
-    flops = float(counter.get_total_flops())
+    flops = count(step).flops
     if flops <= 0:
         raise TrialFailure(
             "failed", "no FLOPs were counted in a training step; use a budget in steps, images or seconds"

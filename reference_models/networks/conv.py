@@ -8,6 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from bench.model import ImageSpace
+from reference_models.networks.equalised import MinibatchStd
 
 SMALLEST = 4
 
@@ -24,7 +25,7 @@ class ConvEncoder(nn.Module):
     """``(B, C, H, W) -> (B, outputs)``: a 4 x 4 convolution of stride 2 for each halving, then one linear layer.
 
     width: channels after the first halving; they double with each further one, up to 4 x width.
-    weights: wraps every layer that has weights (for spectral normalisation).
+    weights: wraps every layer that has weights (for spectral normalisation). minibatch_std: add that channel before the last.
     """
 
     def __init__(
@@ -33,6 +34,8 @@ class ConvEncoder(nn.Module):
         outputs: int,
         width: int,
         weights: Callable[[nn.Module], nn.Module] = lambda layer: layer,
+        *,
+        minibatch_std: bool = False,
     ) -> None:
         super().__init__()
         count = halvings(space)
@@ -42,8 +45,11 @@ class ConvEncoder(nn.Module):
             layers += [weights(nn.Conv2d(space.channels, widths[0], 3, padding=1)), nn.LeakyReLU(0.2)]
         for before, after in zip([space.channels, *widths], widths[:count]):
             layers += [weights(nn.Conv2d(before, after, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
-        cells = (space.height >> count) * (space.width >> count)
-        self.layers = nn.Sequential(*layers, nn.Flatten(), weights(nn.Linear(widths[-1] * cells, outputs)))
+        channels, cells = widths[-1], (space.height >> count) * (space.width >> count)
+        if minibatch_std:
+            layers.append(MinibatchStd())
+            channels += 1
+        self.layers = nn.Sequential(*layers, nn.Flatten(), weights(nn.Linear(channels * cells, outputs)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

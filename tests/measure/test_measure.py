@@ -3,12 +3,15 @@
 import subprocess
 import sys
 import time
+import timeit
 
 import numpy as np
 import pytest
 import torch
 
-from bench.measure.clock import Lap, is_tight, rate, repeat_until_tight, time_once
+from bench.measure.blocks import NEVER_SETTLED, is_tight, more_blocks, rate, settled_at, time_blocks
+from bench.measure.clock import Lap, Marks, quiet_garbage, time_once
+from bench.measure.latency import percentiles, quantile_interval
 
 CPU = torch.device("cpu")
 
@@ -20,13 +23,49 @@ def spin(seconds):
         pass
 
 
-@pytest.mark.parametrize("seconds", [0.001, 0.02])
-def test_a_known_cost_is_measured(seconds):
-    laps = repeat_until_tight(lambda: spin(seconds), CPU, cap_seconds=2.0)
-    measured = rate("throughput", laps, 10)
-    assert measured == pytest.approx(10 / seconds, rel=0.3)  # other work may run here; benchmarks are stricter
-    assert measured.low <= measured <= measured.high
+@pytest.mark.parametrize("milliseconds", [0.1, 1, 10, 100, 1000])
+def test_a_known_cost_is_measured_within_one_percent(milliseconds):
+    call = min(timeit.repeat(lambda: spin(0), number=1000, repeat=5)) / 1000  # what calling the loop costs by itself
+    timing = time_blocks(lambda: spin(milliseconds / 1000 - call), CPU, warmup_cap=0.1, cap_seconds=0.5)
+    measured = rate("throughput", timing.blocks, 1)
+    assert 1000 / measured == pytest.approx(milliseconds, rel=0.01)
     assert measured.unit == "images/s"
+
+
+def test_a_known_sleep_is_measured():
+    spent = []
+
+    def sleep():
+        began = time.perf_counter()
+        time.sleep(0.005)
+        spent.append(time.perf_counter() - began)
+
+    timing = time_blocks(sleep, CPU, warmup_cap=0, cap_seconds=0.2)
+    assert np.median(timing.laps) == pytest.approx(np.median(spent[-len(timing.laps) :]), rel=0.01)
+
+
+def test_the_warm_up_ends_when_three_blocks_agree():
+    assert settled_at([5, 2, 1.2, 1.0, 1.01, 0.995, 9]) == 6
+    assert settled_at([1.0, 1.0]) is None
+    assert settled_at([1, 2, 1, 2, 1, 2]) is None
+
+    costs = iter([0.05, 0.04, 0.03, 0.025])
+
+    def slow_at_first():
+        spin(next(costs, 0.021))
+
+    timing = time_blocks(slow_at_first, CPU, warmup_cap=2.0, cap_seconds=0.4)
+    assert timing.warmup_blocks >= 6
+    assert timing.warmup_seconds >= 0.145
+    assert np.median(timing.laps) == pytest.approx(0.021, rel=0.02)
+
+
+def test_work_that_never_settles_says_so():
+    state = np.random.default_rng(0)
+    timing = time_blocks(lambda: spin(state.uniform(0.02, 0.06)), CPU, warmup_cap=0.2, cap_seconds=0.2)
+    assert not timing.settled
+    assert timing.note == NEVER_SETTLED
+    assert rate("throughput", timing.blocks, 1, note=timing.note).note == NEVER_SETTLED
 
 
 def test_noise_is_said():
@@ -42,16 +81,56 @@ def test_noise_is_said():
 def test_the_cap_ends_a_noisy_measurement():
     state = np.random.default_rng(0)
     began = time.perf_counter()
-    repeat_until_tight(lambda: spin(state.uniform(0.001, 0.02)), CPU, cap_seconds=0.3)
+    blocks = more_blocks(lambda: spin(state.uniform(0.001, 0.02)), CPU, [0.01], cap_seconds=0.3)
     assert time.perf_counter() - began < 1.5
+    assert blocks[0] == 0.01
+    assert len(blocks) > 2
 
 
-def test_lap_and_time_once():
+def test_lap_marks_and_time_once():
     lap = Lap(CPU)
     lap.start()
     spin(0.01)
     assert lap.stop() == pytest.approx(0.01, abs=0.005)
     assert time_once(lambda: spin(0.01), CPU) == pytest.approx(0.01, abs=0.005)
+    marks = Marks(CPU)
+    for pause in (0.002, 0.004):
+        marks.mark()
+        spin(pause)
+    marks.mark()
+    assert marks.seconds() == pytest.approx([0.002, 0.004], abs=0.001)
+    assert marks.seconds() == [], "only the last mark is kept"
+
+
+def test_no_collection_while_the_clock_runs():
+    import gc
+
+    with quiet_garbage():
+        assert not gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+def test_percentiles_have_the_coverage_they_claim():
+    rng = np.random.default_rng(1)
+    for q, n in ((0.5, 20), (0.95, 200), (0.99, 1000)):
+        truth = -np.log(1 - q)
+        hits = 0
+        for _ in range(400):
+            _, low, high = quantile_interval(rng.exponential(size=n), q)
+            hits += low <= truth <= high
+        assert hits / 400 >= 0.93, "at least 95 %, less the error of 400 draws"
+    value, low, high = quantile_interval(rng.exponential(size=50), 0.99)
+    assert low is high is None
+    assert value > 0
+
+
+def test_percentiles_by_name():
+    found = {m.name: m for m in percentiles("latency", list(np.linspace(0.001, 1, 1000)))}
+    assert list(found) == ["latency_p50", "latency_p95", "latency_p99"]
+    assert found["latency_p50"] == pytest.approx(0.5, abs=0.01)
+    assert found["latency_p99"].low < 0.99 < found["latency_p99"].high
 
 
 def test_planted_memory_is_found():
@@ -70,7 +149,38 @@ del block
 after = PeakMemory(cpu).measure("peak")
 print(held - empty, after - empty)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    held, after = map(float, done.stdout.split())
-    assert held == pytest.approx(64, abs=4), done.stderr
+    held, after = map(float, in_own_process(code))
+    assert held == pytest.approx(64, abs=4)
     assert abs(after) < 4
+
+
+def test_a_leak_is_found():
+    """A model that leaks 1 MiB a step over 64 steps after the first ones has grown by 64 MiB."""
+    code = """
+import numpy as np, torch
+from bench.data.base import Data
+from bench.costs import training_costs
+from bench.model import GenerativeModel, VectorSpace
+from bench.training.loop import WARMUP_STEPS, Batches, train
+class Leaks(GenerativeModel):
+    spaces = (VectorSpace,)
+    def __init__(self, space):
+        super().__init__(space)
+        self.kept = []
+    def train_step(self, batch, progress):
+        self.kept.append(torch.ones(2**18))
+        return {"loss": torch.zeros(())}
+    def sample(self, n, generator):
+        return generator.randn(2)
+x = np.zeros((64, 2), np.float32)
+data = Data("line", VectorSpace(2), x, x)
+result = train(Leaks(data.space), Batches(data, 8, 0, torch.device("cpu")), "steps", WARMUP_STEPS + 64)
+print(next(float(m) for m in training_costs(result, 8) if m.name == "memory_growth_training"))
+"""
+    assert float(in_own_process(code)[0]) == pytest.approx(64, abs=4)
+
+
+def in_own_process(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()

@@ -104,7 +104,8 @@ def test_one_or_two_seeds_say_what_is_missing():
 def test_reasons_say_what_could_have_been_found():
     [c] = decide([compare_seeds("m", seeds([1, 1.5, 0.8]), seeds([1.2, 1, 1]), "lower")])
     assert c.verdict == "inconclusive"
-    assert f"{c.detectable:.3g} of base four times in five" in c.reason
+    assert f"a change of {100 * c.detectable:.3g} % four times in five" in c.reason
+    assert f"smallest attainable exact p {c.smallest_p:.2g}" in c.reason
 
 
 def test_equal_numbers_are_equivalent_and_holm_counts_the_family():

@@ -1,0 +1,143 @@
+"""`bench doctor|noise|scaling`: what this machine can measure, how much it differs from itself, how speed grows with size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.commands.options import OK, ConfigOption, ResultsOption
+from bench.errors import BenchError
+
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+
+
+def doctor(device: DeviceOption = "auto") -> int:
+    """Device, versions, what can be measured here and what not, and how noisy the machine is."""
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from bench.api import resolve_device
+    from bench.measure.doctor import abilities, facts
+    from bench.measure.lock import device_lock
+    from bench.measure.noise import measure_noise
+
+    console, where = Console(), torch.device(resolve_device(device))
+    with device_lock(str(where), lambda: _waiting(str(where))):
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for label, text in facts(where).items():
+            table.add_row(Text(label, style="dim"), Text(text))
+        console.print(table)
+        console.print()
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for ability in abilities(where):
+            mark = Text("measured", style="green") if ability.measured else Text("not measured", style="yellow")
+            table.add_row(Text(ability.quantity), mark, Text(ability.how))
+        console.print(table)
+        console.print()
+        noise = measure_noise(where, pairs=12)
+    console.print(
+        f"A/A: the same work differs from itself by up to {noise.largest_usual:.1%} in 95 of 100 pairs; "
+        f"intervals overlap in {noise.overlaps}/{noise.pairs} (`bench noise` measures this properly)",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return OK
+
+
+def noise(
+    pairs: Annotated[int, typer.Option("--pairs", help="Pairs of A and A; half a second each.", min=2)] = 100,
+    device: DeviceOption = "auto",
+    results: ResultsOption = Path("results"),
+) -> int:
+    """Measure how much this machine differs from itself (A/A) and store it for comparisons."""
+    import torch
+    from rich.console import Console
+
+    from bench.api import resolve_device
+    from bench.measure.lock import device_lock
+    from bench.measure.noise import REQUIRED_OVERLAP, measure_noise, save_noise
+
+    console, where = Console(), torch.device(resolve_device(device))
+    with device_lock(str(where), lambda: _waiting(str(where))), Console(stderr=True).status("A/A") as shown:
+        found = measure_noise(where, pairs, on_pair=lambda done: shown.update(f"A/A: {done}/{pairs} pairs"))
+    path = save_noise(found, results)
+    share = found.overlap
+    console.print(
+        f"{found.pairs} pairs of {found.blocks} + {found.blocks} blocks; one lap {found.lap_seconds * 1e3:.3g} ms\n"
+        f"differences: spread {found.spread:.2%}, 95 of 100 below {found.largest_usual:.2%}\n"
+        f"95 % intervals overlap in {found.overlaps} of {found.pairs} pairs ({share.value:.0%}, 95 % interval "
+        f"{share.low:.0%} to {share.high:.0%}): "
+        + (
+            "as they must"
+            if share.value >= REQUIRED_OVERLAP
+            else f"fewer than {REQUIRED_OVERLAP:.0%}, intervals are too short here"
+        )
+        + f"\nwrote {path}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return OK
+
+
+def _waiting(device: str) -> None:
+    import sys
+
+    print(f"waiting: a trial runs on {device}", file=sys.stderr)
+
+
+def scaling(
+    model: Annotated[str, typer.Argument(help="A registered model or a [models.NAME] variant.")],
+    resolutions: Annotated[str | None, typer.Option(help="Side lengths in pixels, e.g. 8,16,32.")] = None,
+    batches: Annotated[str | None, typer.Option(help="Batch sizes, e.g. 8,16,32.")] = None,
+    widths: Annotated[str | None, typer.Option(help="Values of the model's option 'width', e.g. 16,32.")] = None,
+    processes: Annotated[str | None, typer.Option(help="Numbers of training processes, e.g. 1,2.")] = None,
+    resolution: Annotated[int, typer.Option(help="Side length where it is not varied.", min=1)] = 16,
+    batch: Annotated[int, typer.Option(help="Batch size (of each process) where it is not varied.", min=1)] = 32,
+    channels: Annotated[int, typer.Option(help="Colour channels.", min=1, max=4)] = 1,
+    device: DeviceOption = "auto",
+    config: ConfigOption = None,
+    results: ResultsOption = Path("results"),
+) -> int:
+    """How a model's speed grows with resolution, batch size, width and number of processes."""
+    from rich.console import Console
+
+    from bench import api
+    from bench.execute.torchrun import measure_processes
+    from bench.measure.lock import device_lock
+    from bench.report.scaling import scaling_renderable
+    from bench.scaling import Setup, measure_axis, save_scaling
+    from bench.suite import find_config, load_config
+
+    axes = {"resolution": resolutions, "batch": batches, "width": widths}
+    sizes = {axis: _sizes(f"--{axis}s", text) for axis, text in axes.items() if text is not None}
+    counts = _sizes("--processes", processes) if processes is not None else []
+    if not sizes and not counts:
+        raise BenchError("bench scaling varies nothing; give --resolutions, --batches, --widths or --processes")
+    target, options = load_config(find_config(config)).model_source(model)
+    where = api.resolve_device(device)
+    setup = Setup(target, options, where, resolution, batch, None, channels)
+    console = Console()
+    with device_lock(where, lambda: _waiting(where)), Console(stderr=True).status("timing") as shown:
+        points = [p for axis, values in sizes.items() for p in measure_axis(setup, axis, values, on_value=shown.update)]
+        parallel = []
+        for number in counts:
+            shown.update(f"{number} processes")
+            parallel.append(measure_processes(setup, number))
+    console.print(scaling_renderable(model, points, parallel))
+    console.print(f"wrote {save_scaling(model, setup, points, parallel, results)}", highlight=False, soft_wrap=True)
+    return OK
+
+
+def _sizes(option: str, text: str) -> list[int]:
+    """The sizes in "8,16,32"."""
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BenchError(f"{option} takes whole numbers with commas between them, got '{text}'") from None
+    if min(values) < 1:
+        raise BenchError(f"{option} takes numbers from 1 up, got '{text}'")
+    return values

@@ -1,0 +1,185 @@
+"""What a trial cost, as measurements: from what was timed, counted and read off during it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.measure.blocks import Timing, rate
+from bench.measure.flops import FlopCount, count
+from bench.measure.latency import percentiles
+from bench.measure.memory import mebibytes
+from bench.measure.peaks import arithmetic, peak_flops, utilisation
+from bench.model import GenerativeModel
+from bench.record import Measurement
+from bench.sampling import draw_batch
+from bench.stats.intervals import t_interval
+from bench.suite import Price
+from bench.training.loop import Batches, TrainingResult, final_losses
+
+FLOP_STEPS = 4
+"""Training steps whose FLOPs are counted, at most: a model may do some of its work only every few steps."""
+
+COUNTING_SECONDS = 0.1
+"""Seconds of counting after which no further step is counted."""
+
+SLOWEST_COUNTED = 2.0
+"""Seconds of one sample above which its FLOPs are not counted: counting is several times slower than sampling."""
+
+
+def exact(
+    name: str, value: float, *, unit: str = "1", direction: Any = "lower", note: str | None = None
+) -> Measurement:
+    """A count or a single reading: its interval is the point itself."""
+    value = float(value)
+    return Measurement(
+        value, name=name, low=value, high=value, n=1, unit=unit, direction=direction, interval="exact", note=note
+    )
+
+
+def training_costs(
+    result: TrainingResult, batch_size: int, paused: bool = False, warning: str | None = None
+) -> list[Measurement]:
+    """Speed, latencies, warm-up and growth of memory; final losses.
+
+    paused: the loop was interrupted for checkpoints, whose scoring also took memory. warning: of what the machine did meanwhile.
+    """
+    laps, data = result.laps()
+    costs = [
+        rate("training_throughput", result.step_seconds(), batch_size, note=warning),
+        rate("training_step_rate", result.step_seconds(), 1, unit="steps/s", note=warning),
+        exact("training_seconds", result.seconds, unit="s"),
+        exact("warmup_seconds", result.settled_seconds(), unit="s"),
+        exact("first_step_seconds", result.first_step_seconds, unit="s"),
+        exact("training_steps", result.steps, unit="steps", direction="none"),
+        exact("training_images", result.images, unit="images", direction="none"),
+    ]  # fmt: skip
+    if laps:
+        costs += percentiles("training_step_latency", laps)
+        costs.append(_share("data_loading_share", data, laps))
+    if result.growth_mib is not None and not paused:
+        costs.append(mebibytes("memory_growth_training", result.growth_mib))
+    return costs + _losses(result)
+
+
+def sampling_costs(blocks: Sequence[float], batch: int, single: Timing, warning: str | None) -> list[Measurement]:
+    """blocks: seconds of batches of ``batch`` samples. single: of one sample at a time; tails that its laps are too few for are
+    left out."""
+    latencies = percentiles("sampling_latency", single.laps, note=single.note)
+    known = [latency for latency in latencies if latency.low is not None] or latencies[:1]
+    return [rate("sampling_throughput", blocks, batch, note=warning), *known]
+
+
+def training_flops(model: GenerativeModel, batches: Batches, autocast: torch.dtype | None) -> tuple[FlopCount, float]:
+    """(count of a training step, FLOPs an image over a few steps), on a copy of the model: the trial's own goes on as it was."""
+    trial_model = copy.deepcopy(model).train()
+    stream = batches.once()
+    images, total, found = 0, 0.0, None
+    with torch.random.fork_rng(devices=_cuda_devices(model.device)):
+        state = np.random.get_state()
+        began = time.perf_counter()
+        for number, batch in zip(range(FLOP_STEPS), stream):
+            with torch.autocast(model.device.type, dtype=autocast, enabled=autocast is not None):
+                found = count(lambda batch=batch, at=number / FLOP_STEPS: trial_model.train_step(batch, at))  # type: ignore[misc]
+            images, total = images + len(batch), total + found.flops
+            if time.perf_counter() - began > COUNTING_SECONDS:
+                break
+        np.random.set_state(state)
+    assert found is not None, "a data set holds at least one batch"
+    return found, total / images
+
+
+def sampling_flops(model: GenerativeModel, seed: int, seconds: float) -> FlopCount | None:
+    """Count of one sample; None where a sample takes so long that counting it would not be cheap."""
+    if seconds > SLOWEST_COUNTED:
+        return None
+    with torch.inference_mode():
+        return count(lambda: draw_batch(model, 1, seed))
+
+
+def flop_costs(phase: str, found: FlopCount, per_image: float) -> list[Measurement]:
+    """FLOPs an image and the share of the work that the count covers."""
+    coverage = exact(f"{phase}_flops_coverage", found.coverage, direction="higher", note=found.note)
+    return [exact(f"{phase}_flops_per_image", per_image, unit="FLOP/image", note=found.note), coverage]
+
+
+def utilisation_costs(
+    costs: Sequence[Measurement], device_name: str | None, autocast: torch.dtype | None
+) -> list[Measurement]:
+    """MFU of training (in the precision trained in) and sampling (float32), where the device's peak is known."""
+    by_name = {cost.name: cost for cost in costs}
+    found = []
+    for phase, dtype in (("training", arithmetic(autocast)), ("sampling", arithmetic(None))):
+        speed, flops = by_name.get(f"{phase}_throughput"), by_name.get(f"{phase}_flops_per_image")
+        peak = peak_flops(device_name, dtype) if device_name else None
+        if peak and speed is not None and flops is not None:
+            found.append(utilisation(f"{phase}_mfu", speed, float(flops), peak))
+    return found
+
+
+def money_costs(costs: Sequence[Measurement], price: Price | None, seconds: float) -> list[Measurement]:
+    """Cost of the run (training, prior and sample set: ``seconds``) and of 1000 images, in the currency of the price table."""
+    if price is None:
+        return []
+    note = f"price of {price.date.isoformat()}"
+    found = [exact("cost_per_run", price.per_hour * seconds / 3600, unit=price.currency, note=note)]
+    speed = next((cost for cost in costs if cost.name == "sampling_throughput"), None)
+    if speed is not None and speed > 0:
+        thousand = price.per_hour / 3600 * 1000
+        ends = {} if not speed.low or not speed.high else {"low": thousand / speed.high, "high": thousand / speed.low}
+        found.append(
+            Measurement(
+                thousand / speed,
+                name="cost_per_1000_images",
+                n=speed.n,
+                unit=price.currency,
+                direction="lower",
+                interval=speed.interval if ends else None,
+                note=note,
+                **ends,
+            )
+        )
+    return found
+
+
+def _share(name: str, part: Sequence[float], whole: Sequence[float]) -> Measurement:
+    """Mean share of ``part`` in ``whole`` over twenty stretches of the steps."""
+    stretches = min(20, len(whole))
+    shares = [
+        a.sum() / max(b.sum(), 1e-12) for a, b in zip(np.array_split(part, stretches), np.array_split(whole, stretches))
+    ]
+    mean = t_interval(shares)
+    low, high = mean.bounds or (None, None)
+    return Measurement(
+        mean.value,
+        name=name,
+        low=low,
+        high=high,
+        n=len(whole),
+        direction="lower",
+        interval=mean.method if mean.bounds else None,
+        note=None if mean.bounds else "too few laps for an interval",
+    )
+
+
+def _losses(result: TrainingResult) -> list[Measurement]:
+    found = []
+    for name, values in final_losses(result).items():
+        mean = t_interval(values)
+        note = None if mean.bounds else "too few blocks for an interval"
+        low, high = mean.bounds or (None, None)
+        found.append(
+            Measurement(
+                mean.value, name=f"final_loss_{name}", low=low, high=high, n=mean.n, interval=mean.method, note=note
+            )
+        )
+    return found
+
+
+def _cuda_devices(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []

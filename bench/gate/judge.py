@@ -1,0 +1,299 @@
+"""Two sides of records -> Verdicts: for people (compare) and for CI (gate)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from bench.errors import BenchError, did_you_mean
+from bench.gate.cells import Cell, Row, matched, rows_of
+from bench.gate.sides import Side
+from bench.report.columns import group_and_importance
+from bench.report.verdicts import Line, Verdicts
+from bench.stats import compare as stats
+from bench.stats.compare import Comparison
+from bench.stats.intervals import Estimate, t_interval
+from bench.suite import Gate
+
+HEADLINE_IMPORTANCE = 10
+"""Without ``metrics``, those of the narrow tables are compared: every further one costs the others power (Holm)."""
+
+SAMPLING_ERRORS = 3.0
+"""An untrained model's score may move by so many standard errors of a sample set when its samples changed."""
+
+ROUNDING = 1e-5
+"""Relative change that the order of floating-point sums may cause in a score of the very same samples."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Margin:
+    """The change that does not matter: a share of base (``relative``) or an amount in the metric's units."""
+
+    value: float
+    relative: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Margin:
+        """``5%`` or ``0.02``; BenchError for anything else."""
+        number, percent = (text[:-1], True) if text.endswith("%") else (text, False)
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value >= 0):
+            raise BenchError(f"a margin reads '5%' (a share of base) or '0.02' (in the metric's units), got '{text}'")
+        return cls(value / 100 if percent else value, percent)
+
+
+def compare_sides(
+    base: Side, head: Side, metrics: Sequence[str] | None = None, margin: str = "5%", alpha: float = stats.ALPHA
+) -> Verdicts:
+    """Better, worse, equivalent or inconclusive for every trained row and metric of two sides; Holm over all of them.
+
+    metrics: names of measurements; by default those of the narrow tables that have a better direction.
+    """
+    allowed = Margin.parse(margin)
+    pairs = _pairs(base, head)
+    pairs = [(a, b) for a, b in pairs if "trained" in _roles(a, b)] or pairs
+    if not any(a and b for a, b in pairs):
+        raise BenchError(
+            f"'{base.label}' and '{head.label}' share no (data set, model); name one model of each with @MODEL"
+        )
+    names = _named(metrics, pairs) if metrics is not None else _headline(pairs)
+    judgements = [
+        _judge(a, b, metric, allowed, None) for a, b in pairs for metric in names if _has(metric, a) or _has(metric, b)
+    ]
+    lines = _lines(judgements, lambda comparisons: stats.decide(comparisons, alpha))
+    notes = [
+        f"changes are shown for '{head.label}' against '{base.label}'; margin {margin}; Holm over {len(lines)} comparisons"
+    ]
+    if any(j.hardware for j in judgements):
+        notes.append(_SESSIONS)
+    return Verdicts("compare", _shown(base), _shown(head), alpha, tuple(lines), tuple(notes))
+
+
+def gate_sides(base: Side, head: Side, family: Gate) -> Verdicts:
+    """Whether ``head`` regressed against ``base`` in the declared family.
+
+    Trained models are compared by paired seeds. Models that do not train (baselines, floor) and trials whose samples are the
+    same to the byte are compared number by number: exactly, or within the sampling error where the samples differ. Speed that
+    was measured in two sessions cannot fail the gate: what looks slower is inconclusive until `bench ab` measures both
+    side by side.
+    """
+    pairs = [(a, b) for a, b in _pairs(base, head, family.suite)]
+    if not pairs:
+        raise BenchError(f"no records of suite '{family.suite}' on either side; run `bench run {family.suite}`")
+    judgements = []
+    for member in family.metrics:
+        _named([member.metric], pairs)
+        allowed = Margin.parse(member.margin)
+        for a, b in pairs:
+            if _has(member.metric, a) or _has(member.metric, b) or _lost(a, b):
+                judgements.append(_judge(a, b, member.metric, allowed, member.direction))
+    judgements = _without_untimed(judgements)
+    lines = _lines(judgements, lambda comparisons: stats.gate(comparisons, family.alpha))
+    lines = [_withdrawn(line) if j.hardware else line for line, j in zip(lines, judgements)]
+    notes = [_SESSIONS] if any(j.hardware for j in judgements) else []
+    return Verdicts("gate", _shown(base), _shown(head), family.alpha, tuple(lines), tuple(notes))
+
+
+_SESSIONS = "speed and memory come from two sessions: drift of the machine is part of the change; `bench ab` removes it"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judgement:
+    """A comparison on its way to a line; ``line`` holds all but the verdict where tests have to decide."""
+
+    line: Line
+    comparison: Comparison | None
+    hardware: bool = False
+    role: str = "trained"
+
+
+def _judge(a: Row | None, b: Row | None, metric: str, margin: Margin, direction: str | None) -> _Judgement:
+    row = a or b
+    assert row is not None
+    subject = "/".join(part for part in row.key[1:] if part) or row.key[0]
+    one, two = (side.cells.get(metric) if side else None for side in (a, b))
+    cell = two or one
+    line = Line(subject, metric, "inconclusive", "", relative=margin.relative, margin=margin.value)
+    if cell is not None:
+        if direction not in (None, cell.direction):
+            raise BenchError(
+                f"the gate says of '{metric}' that {direction} is better, its records say {cell.direction}; correct [gate]"
+            )
+        line = dataclasses.replace(
+            line, unit=cell.unit, direction=cell.direction, base=_estimate(one), head=_estimate(two)
+        )
+    absent = _absence(a, b, one, two)
+    if absent is not None:
+        return _Judgement(dataclasses.replace(line, verdict=absent[0], reason=absent[1]), None, role=row.role)
+    assert one is not None
+    assert two is not None
+    why = _difference(one, two)
+    if why:
+        return _Judgement(dataclasses.replace(line, verdict="not comparable", reason=why), None, one.hardware, row.role)
+    if cell is not None and cell.direction == "none":
+        raise BenchError(f"'{metric}' has no better direction; choose metrics that have one")
+    if not one.hardware and (row.role != "trained" or _same_samples(one, two)):
+        comparison = _exact(one, two)
+    else:
+        comparison = stats.compare_seeds(metric, one.values, two.values, one.direction, margin.value, margin.relative)
+    return _Judgement(line, comparison, one.hardware, row.role)
+
+
+def _absence(a: Row | None, b: Row | None, one: Cell | None, two: Cell | None) -> tuple[str, str] | None:  # type: ignore[return]
+    """(verdict, reason) where a side has no number or not all of its numbers; None where both are whole."""
+    if a is None:
+        return "new", "base has no such row: nothing to compare with"
+    if b is None:
+        return "missing", "base has this row, head does not"
+    if b.failures:
+        return "failed", "in head: " + "; ".join(b.failures)
+    lost = sorted(set(a.seeds) - set(b.seeds))
+    if lost:
+        return "missing", f"head lacks seed {', '.join(map(str, lost))} of base"
+    if one is None:
+        return (
+            ("not comparable", "in base: " + "; ".join(a.failures))
+            if a.failures
+            else ("new", "base did not measure it")
+        )
+    if two is None:
+        return "missing", "base measured it, head did not"
+    gone = sorted(set(one.values) - set(two.values))
+    if gone:
+        return "missing", f"head has no finite value for seed {', '.join(map(str, gone))}"
+
+
+def _difference(one: Cell, two: Cell) -> str:
+    """Why two cells must not be compared; "" where they may."""
+    for side, cell in (("base", one), ("head", two)):
+        for name, values in cell.facts.items():
+            if len(values) > 1:
+                return (
+                    f"{side} mixes trials of different {name} ({' and '.join(values)}): run them again under one {name}"
+                )
+    if (one.unit, one.direction) != (two.unit, two.direction):
+        return f"unit or direction differs ({one.unit}, {one.direction} against {two.unit}, {two.direction})"
+    a, b = ({name: values[0] for name, values in cell.facts.items() if values} for cell in (one, two))
+    names = [name for name in dict.fromkeys([*a, *b]) if name != "protocol"]
+    return stats.differing(a, b, names) or stats.differing(a, b, ["protocol"])
+
+
+def _exact(one: Cell, two: Cell) -> Comparison:
+    """Seed by seed, the one that moved most against what it may move by."""
+    found = []
+    for seed in sorted(set(one.values) & set(two.values)):
+        before, after = one.values[seed], two.values[seed]
+        tolerance = ROUNDING * abs(before)
+        same = seed in one.samples and one.samples[seed] == two.samples.get(seed)
+        if not same:
+            errors = [cell.errors[seed] for cell in (one, two) if seed in cell.errors]
+            tolerance += SAMPLING_ERRORS * math.hypot(*errors) if errors else 0.0
+        comparison = stats.compare_exact(one.metric, before, after, one.direction, tolerance)
+        kind = "same samples" if same else f"{SAMPLING_ERRORS:g} sampling errors"
+        found.append(
+            (
+                abs(after - before) - tolerance,
+                dataclasses.replace(comparison, reason=f"seed {seed} {comparison.reason} ({kind})"),
+            )
+        )
+    # A score that moved for the better without a reason is no pass either: it is named, as what it is.
+    return max(found, key=lambda pair: (pair[1].verdict == "worse", pair[0]))[1]
+
+
+def _lines(judgements: Sequence[_Judgement], decide: Callable[[list[Comparison]], list[Comparison]]) -> list[Line]:
+    """The judgements as lines; the verdicts of those that need tests come from ``decide`` over the whole family."""
+    decided = iter(decide([j.comparison for j in judgements if j.comparison is not None]))
+    return [j.line if j.comparison is None else _judged(j.line, next(decided)) for j in judgements]
+
+
+def _judged(line: Line, c: Comparison) -> Line:
+    return dataclasses.replace(
+        line,
+        verdict=c.verdict,
+        reason=c.reason,
+        change=c.change,
+        relative=c.relative,
+        margin=c.margin,
+        p=None if c.change is None or c.change.method == "exact" else c.p_adjusted,
+        smallest_p=None if c.change is None or c.change.method == "exact" else c.smallest_p,
+        detectable=c.detectable,
+        paired=c.paired,
+        n=0 if c.change is None else c.change.n,
+    )
+
+
+def _withdrawn(line: Line) -> Line:
+    if line.verdict != "worse":
+        return line
+    return dataclasses.replace(
+        line, verdict="inconclusive", reason=f"{line.reason}, but measured in two sessions; confirm it with `bench ab`"
+    )
+
+
+def _without_untimed(judgements: Sequence[_Judgement]) -> list[_Judgement]:
+    """Baselines and the floor have no speed worth a gate: their hardware cells are left out."""
+    return [j for j in judgements if j.role == "trained" or not j.hardware]
+
+
+def _pairs(base: Side, head: Side, suite: str | None = None) -> list[tuple[Row | None, Row | None]]:
+    a, b = rows_of(base), rows_of(head)
+    if suite is not None:
+        a, b = ({key: row for key, row in side.items() if key[0] == suite} for side in (a, b))
+    return matched(a, b)
+
+
+def _roles(*rows: Row | None) -> set[str]:
+    return {row.role for row in rows if row is not None}
+
+
+def _has(metric: str, row: Row | None) -> bool:
+    return row is not None and metric in row.cells
+
+
+def _lost(a: Row | None, b: Row | None) -> bool:
+    """Whether a trained row has failed or gone so wholly that no metric is left of it."""
+    row = a or b
+    return row is not None and row.role == "trained" and any(side is not None and not side.cells for side in (a, b))
+
+
+def _named(metrics: Sequence[str], pairs: Sequence[tuple[Row | None, Row | None]]) -> list[str]:
+    known = {name: cell for pair in pairs for row in pair if row for name, cell in row.cells.items()}
+    names = [known_as(name, known) for name in metrics]
+    for name in names:
+        if known[name].direction == "none":
+            raise BenchError(f"'{name}' has no better direction; choose metrics that have one")
+    return list(dict.fromkeys(names))
+
+
+def known_as(name: str, known: Mapping[str, object]) -> str:
+    """``sampling-throughput`` -> ``sampling_throughput``; BenchError where neither is known."""
+    found = next((spelling for spelling in (name, name.replace("-", "_")) if spelling in known), None)
+    if found is None:
+        raise BenchError(f"neither side has measured '{name}'; {did_you_mean(name, known)}")
+    return found
+
+
+def _headline(pairs: Sequence[tuple[Row | None, Row | None]]) -> list[str]:
+    cells = {name: cell for pair in pairs for row in pair if row for name, cell in row.cells.items()}
+    importance = {
+        name: group_and_importance(name, cell.unit)[1] for name, cell in cells.items() if cell.direction != "none"
+    }
+    return sorted((n for n, i in importance.items() if i <= HEADLINE_IMPORTANCE), key=lambda n: (importance[n], n))
+
+
+def _same_samples(one: Cell, two: Cell) -> bool:
+    return bool(one.samples) and set(one.samples) == set(one.values) and one.samples == two.samples
+
+
+def _estimate(cell: Cell | None) -> Estimate | None:
+    return None if cell is None or not cell.values else t_interval(list(cell.values.values()))
+
+
+def _shown(side: Side) -> str:
+    return (
+        f"{side.label} ({side.commit[:10]})" if side.commit and not side.commit.startswith(side.label) else side.label
+    )

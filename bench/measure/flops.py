@@ -1,0 +1,138 @@
+"""FLOPs counted while the work runs, with a figure for how much of it the count covers.
+
+torch's FlopCounterMode multiplies out the shapes of matrix products, convolutions and attention; formulas.py adds what it lacks.
+Element-wise operators, reductions and normalisations have no formula by convention: at one FLOP an output element they are what
+``coverage`` leaves out. Anything else without a formula (an eigenvalue problem, a kernel of one's own) is named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from bench.measure.formulas import FORMULAS
+
+# Work of a few FLOPs an element that has no tag to be known by: names begin with one of these.
+_LIGHT = (
+    "native_", "_native_", "cudnn_batch_norm", "_fused_rms_norm", "_softmax", "_log_softmax", "_safe_softmax", "_thnn_fused",
+    "max_pool", "avg_pool", "_adaptive_avg_pool", "_adaptive_max_pool", "upsample", "_upsample", "nll_loss", "mse_loss",
+    "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "cumsum", "cumprod", "logcumsumexp", "sort", "topk", "searchsorted",
+    "bucketize", "embedding", "bernoulli", "normal", "uniform", "rand", "multinomial", "exponential", "random", "poisson",
+    "linalg_vector_norm", "isfinite", "dot", "vdot", "bincount", "histc", "unique", "_unique", "_foreach", "_fused_adam",
+    "_fused_sgd", "lerp", "_pdist", "var_mean", "std_mean", "_masked_softmax", "log_sigmoid", "glu", "silu", "gelu", "elu",
+)  # fmt: skip
+# Data that only moves, and bookkeeping.
+_MOVES = (
+    "empty", "zeros", "ones", "full", "new_", "arange", "linspace", "eye", "scalar_tensor", "copy", "_to_copy", "clone",
+    "contiguous", "cat", "stack", "index", "_index", "_unsafe_index", "gather", "scatter", "slice", "select", "constant_pad_nd",
+    "repeat", "roll", "flip", "tril", "triu", "unfold", "im2col", "col2im", "pixel_", "reflection_pad", "replication_pad",
+    "masked_fill", "masked_select", "masked_scatter", "nonzero", "where", "fill", "zero", "resize", "_local_scalar_dense", "item",
+    "equal", "lift_fresh", "split", "unsafe_", "chunk", "unbind", "_reshape_alias", "_unsafe_view", "set", "detach",
+    "_assert", "is_", "sym_", "size", "stride", "storage_offset", "record_stream", "_has_", "_efficientzerotensor", "one_hot",
+    "_pin_memory", "diag", "channel_shuffle", "as_strided", "permute", "_conj", "view_as",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class FlopCount:
+    """flops: counted, two for a multiply-add. by_operator: where they were. coverage: the share of all work that the count is,
+    taking one FLOP an output element for what has no formula. light: element-wise work and reductions left out by convention,
+    unknown: other operators without a formula; both name -> calls.
+    """
+
+    flops: float
+    by_operator: dict[str, float]
+    coverage: float
+    light: dict[str, int]
+    unknown: dict[str, int]
+
+    @property
+    def note(self) -> str | None:
+        """Names the operators that should have a formula and have none."""
+        if not self.unknown:
+            return None
+        return "no formula for " + ", ".join(sorted(self.unknown))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "by_operator": self.by_operator,
+            "coverage": round(self.coverage, 4),
+            "without_formula": {**self.light, **self.unknown},
+            "unknown": self.unknown,
+        }
+
+
+def count(work: Callable[[], object]) -> FlopCount:
+    """Run ``work`` once and count its FLOPs, backward passes and optimizers included."""
+    with _Operators() as operators, FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+        work()
+    by_operator = {
+        _name(operator): float(flops) for operator, flops in counter.get_flop_counts().get("Global", {}).items()
+    }
+    total = sum(by_operator.values())
+    whole = total + operators.elements
+    return FlopCount(
+        flops=total,
+        by_operator=by_operator,
+        coverage=total / whole if whole else 0.0,
+        light=dict(operators.light.most_common()),
+        unknown=dict(operators.unknown.most_common()),
+    )
+
+
+class _Operators(TorchDispatchMode):
+    """Notes every operator without a formula, and how many elements those put out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.light: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        packet = getattr(func, "_overloadpacket", func)
+        if packet not in flop_registry and packet not in FORMULAS:
+            kind = _kind(func)
+            if kind != "moves":
+                (self.light if kind == "light" else self.unknown)[_name(packet)] += 1
+                self.elements += sum(leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor))
+        return out
+
+
+def _kind(operator: Any) -> str:
+    """``moves`` (data and bookkeeping), ``light`` (about one FLOP an element) or ``unknown``."""
+    space, _, name = _name(operator).partition(".")
+    tags = _tags(operator)
+    if name.endswith("_backward"):
+        forward = getattr(torch.ops.aten, name.removesuffix("_backward"), None)
+        tags |= _tags(getattr(forward, "default", None))
+    if tags & {"pointwise", "reduction"} and name != "clone":
+        return "light"
+    if (
+        space in ("prim", "profiler")
+        or "inplace_view" in tags
+        or getattr(operator, "is_view", False)
+        or name.endswith("_copy")
+    ):
+        return "moves"
+    if space == "aten" and name.startswith(_LIGHT):
+        return "light"
+    return "moves" if space == "aten" and (name == "t" or name.startswith(_MOVES)) else "unknown"
+
+
+def _tags(operator: Any) -> set[str]:
+    return {str(tag).rpartition(".")[2] for tag in getattr(operator, "tags", ())}
+
+
+def _name(operator: Any) -> str:
+    """``aten.addmm`` of ``aten.addmm.default``."""
+    packet = getattr(operator, "_overloadpacket", operator)
+    return str(packet)

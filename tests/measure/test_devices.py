@@ -1,0 +1,202 @@
+"""CUDA, NVML and RAPL paths, with fakes at the driver's calls only: events, counters and files."""
+
+import types
+
+import pytest
+import torch
+
+from bench.measure import energy, machine, nvml
+from bench.measure.blocks import CLOCKS_DIFFER, time_blocks
+from bench.measure.clock import Marks, time_once
+from bench.measure.energy import EnergyMeter, energy_measurements
+from bench.measure.memory import PeakMemory
+from bench.measure.peaks import arithmetic, peak_flops, table, utilisation
+from bench.record import Measurement
+
+CUDA = torch.device("cuda", 0)
+
+
+class Driver:
+    """A device whose stream runs on its own clock: work takes ``cost`` seconds there, and next to nothing on the host."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.synchronisations = 0
+        self.millijoules = 1_000_000
+        self.reasons = 0
+        self.pid_memory = 300 * 2**20
+
+    def run(self, seconds):
+        self.now += seconds
+
+    def event(self, enable_timing):
+        assert enable_timing
+        driver = self
+
+        class Event:
+            def record(self):
+                self.at = driver.now
+
+            def synchronize(self):
+                driver.synchronisations += 1
+
+            def elapsed_time(self, other):
+                return (other.at - self.at) * 1e3  # milliseconds
+
+        return Event()
+
+    def synchronize(self, device=None):
+        self.synchronisations += 1
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    driver = Driver()
+    monkeypatch.setattr(torch.cuda, "Event", driver.event)
+    monkeypatch.setattr(torch.cuda, "synchronize", driver.synchronize)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(uuid="abc"))
+    import os
+
+    library = types.SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: {b"GPU-abc": "handle"}[uuid],
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: driver.millijoules,
+        nvmlDeviceGetComputeRunningProcesses=lambda handle: [
+            types.SimpleNamespace(pid=os.getpid(), usedGpuMemory=driver.pid_memory),
+            types.SimpleNamespace(pid=1, usedGpuMemory=2**20),
+        ],
+        nvmlDeviceGetCurrentClocksThrottleReasons=lambda handle: driver.reasons,
+        nvmlDeviceGetClockInfo=lambda handle, kind: {1: 1980, 2: 2619}[kind],
+        nvmlDeviceGetTemperature=lambda handle, sensor: 55,
+        nvmlSystemGetDriverVersion=lambda: "570.1",
+    )
+    monkeypatch.setattr(nvml, "_library", lambda: library)
+    nvml._handle.cache_clear()
+    yield driver
+    nvml._handle.cache_clear()
+
+
+def test_events_time_the_stream_and_one_synchronisation_ends_a_block(driver):
+    marks = Marks(CUDA)
+    for cost in (0.5, 0.25):
+        marks.mark()
+        driver.run(cost)
+    marks.mark()
+    assert driver.synchronisations == 0
+    assert marks.seconds() == pytest.approx([0.5, 0.25])
+    assert driver.synchronisations == 1
+    assert time_once(lambda: driver.run(0.3), CUDA) == pytest.approx(0.3)
+
+
+def test_a_block_of_many_laps_synchronises_at_its_ends_only(driver):
+    timing = time_blocks(lambda: driver.run(0.001), CUDA, cap_seconds=5)
+    assert timing.blocks == pytest.approx([0.001] * 6)
+    assert len(timing.laps) == 6 * 20
+    blocks = 1 + timing.warmup_blocks + len(timing.blocks)
+    assert driver.synchronisations == 2 * blocks
+
+
+def test_a_host_clock_that_disagrees_is_said(driver):
+    timing = time_blocks(lambda: driver.run(0.001), CUDA, cap_seconds=5)  # the host saw almost none of it
+    assert timing.host_ratio < 0.95
+    assert timing.note == CLOCKS_DIFFER
+
+
+def test_energy_is_the_counter_over_the_window(driver):
+    meter = EnergyMeter(CUDA)
+    assert meter.source == "nvml"
+    assert meter.why_not() is None
+    meter.start()
+    driver.millijoules += 7_500
+    joules, _ = meter.stop()
+    assert joules == pytest.approx(7.5)
+    found = {m.name: m for m in energy_measurements("training", (600.0, 3.0), 1000, 50.0)}
+    assert found["training_energy_per_image"] == pytest.approx(0.6)
+    assert found["training_energy_per_image"].unit == "J/image"
+    assert found["training_mean_power"] == pytest.approx(200)
+    assert found["training_energy_per_image_above_idle"] == pytest.approx(0.45)
+    assert found["training_mean_power"].note is None
+    assert energy_measurements("sampling", (600.0, 0.3), 1000, None)[0].note == energy.TOO_SHORT
+
+
+def test_absent_counters_are_not_measured():
+    meter = EnergyMeter(torch.device("cpu"), rapl=energy.Path("/nowhere"))
+    meter.start()
+    assert meter.stop() is None
+    assert meter.idle_watts() is None
+    assert meter.why_not().startswith("not measured")
+    assert energy_measurements("training", None, 10, None) == []
+
+
+def test_rapl_sums_packages_and_survives_the_wrap(tmp_path):
+    def package(number, name, joules, largest=262_143_328_850):
+        domain = tmp_path / f"intel-rapl:{number}"
+        domain.mkdir()
+        (domain / "name").write_text(f"{name}\n")
+        (domain / "energy_uj").write_text(f"{joules}\n")
+        (domain / "max_energy_range_uj").write_text(f"{largest}\n")
+        return domain / "energy_uj"
+
+    first = package("0", "package-0", 5_000_000)
+    second = package("1", "package-1", 9_000_000, largest=10_000_000)
+    package("0:0", "core", 1)
+    package("2", "psys", 1)
+    meter = EnergyMeter(torch.device("cpu"), rapl=tmp_path)
+    assert meter.source == "rapl"
+    meter.start()
+    first.write_text("8000000\n")  # 3 J more
+    second.write_text("500000\n")  # wrapped: 1.5 J more
+    assert meter.stop()[0] == pytest.approx(4.5)
+
+
+def test_memory_of_a_phase_on_cuda(driver, monkeypatch):
+    reset = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset.append)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 64 * 2**20)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 96 * 2**20)
+    found = {m.name: m for m in PeakMemory(CUDA).measurements("peak")}
+    assert reset == [CUDA]
+    assert found == {"peak": 64, "peak_reserved": 96, "peak_process": 300}
+
+
+def test_the_watch_sees_clocks_throttling_and_strangers(driver):
+    watch = machine.Watch(CUDA)
+    driver.reasons = 0x40
+    found = watch.stop()
+    assert (found["sm_mhz"], found["celsius"], found["foreign_processes"]) == (1980, 55, 1)
+    assert found["throttle_reasons"] == ["thermal (hardware)"]
+    assert machine.warning(found) == machine.THROTTLED
+
+
+def test_foreign_load_is_seen_on_a_cpu():
+    import os
+    import subprocess
+    import sys
+    import time
+
+    def load(busy):
+        other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+        try:
+            watch = machine.Watch(torch.device("cpu"))
+            time.sleep(0.6)
+            return watch.stop()["foreign_load"]
+        finally:
+            if other:
+                other.kill()
+                other.wait()
+
+    assert load(busy=True) * os.cpu_count() > 0.5, "one busy process is one core"
+    assert machine.warning({"foreign_load": 0.5}) == machine.BUSY
+    assert machine.warning({"foreign_load": 0.01}) is None
+
+
+def test_utilisation_needs_a_peak():
+    assert peak_flops("AMD EPYC", "float32") is None
+    assert peak_flops("NVIDIA H100 80GB HBM3", "bfloat16") == 989.5e12
+    assert peak_flops("NVIDIA H100 PCIe", "bfloat16") == 756.5e12, "the longest name wins"
+    assert peak_flops("Tesla V100-SXM2-16GB", "bfloat16") is None
+    assert all(row["source"] and row["float32"] > 0 for row in table())
+    assert arithmetic(torch.bfloat16) == "bfloat16"
+    speed = Measurement(100.0, name="training_throughput", low=90.0, high=110.0, n=9, interval="order statistic")
+    mfu = utilisation("training_mfu", speed, flops_per_image=2e9, peak=1e12)
+    assert (mfu, mfu.low, mfu.high) == pytest.approx((0.2, 0.18, 0.22))
