@@ -53,11 +53,11 @@ class StyleGAN2(GenerativeModel):
         latent: int = 64
         width: int = 16
         mapping: int = 2
-        r1: float = 0.5
-        path_length: float = 1.0
+        r1: float = 2.0
+        path_length: float = 0.5
         truncation: float = 1.0
         augment: bool = False
-        learning_rate: float = 4e-3
+        learning_rate: float = 3e-3
 
         def __post_init__(self) -> None:
             for name in ("latent", "width", "mapping"):
