@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +52,15 @@ class WeightAverage:
         """Overwrite the weights of a copy of the model with the average; the model trains on."""
         if self._average:
             torch._foreach_copy_(_floating_state(copy), self._average)
+
+    def state(self) -> dict[str, Any]:
+        """What ``load`` needs to go on averaging."""
+        return {"updates": self.updates, "average": self._average}
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Any]) -> None:
+        self.updates = state["updates"]
+        torch._foreach_copy_(self._average, state["average"])
 
 
 def _floating_state(model: nn.Module) -> list[Tensor]:
