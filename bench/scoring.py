@@ -167,6 +167,13 @@ def conditions_of(model: Any, n: int) -> np.ndarray | None:
     return np.arange(n) % int(model.classes)
 
 
+def _labels_of(model: Any, n: int) -> np.ndarray | None:
+    """The classes that the ``n`` samples were asked to be, or None for a model that is not class-conditional."""
+    if not isinstance(model, Conditional) or model.conditions != "class":
+        return None
+    return model.labels_of(torch.arange(n)).cpu().numpy()
+
+
 def score(
     trial: Trial,
     metrics: list[Part],
