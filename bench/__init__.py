@@ -21,8 +21,10 @@ _WHERE = {
     "TokenSpace": "bench.space",
     "VectorSpace": "bench.space",
     "compare": "bench.gate.api",
+    "load_model": "bench.model_file",
     "load_results": "bench.store",
     "run": "bench.api",
+    "save_model": "bench.model_file",
     "score": "bench.foreign",
 }
 __all__ = [*_WHERE]
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from bench.model import Batch as Batch
     from bench.model import GenerativeModel as GenerativeModel
     from bench.model import SampleGenerator as SampleGenerator
+    from bench.model_file import load_model as load_model
+    from bench.model_file import save_model as save_model
     from bench.record import Measurement as Measurement
     from bench.record import Record as Record
     from bench.space import ImageSpace as ImageSpace

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from bench.commands import compare, coverage, gate, machine, sanity, scores, suites
+from bench.commands import ab, compare, coverage, gate, history, machine, sanity, scores, suites
 from bench.commands.options import INTERRUPTED, OK, USAGE
 from bench.errors import BenchError
 
@@ -30,12 +30,15 @@ for name, command in {
     "report": suites.report,
     "score": scores.score,
     "compare": compare.compare,
+    "ab": ab.ab,
     "gate": gate.gate,
     "sanity": sanity.sanity,
     "coverage": coverage.coverage,
+    "history": history.history,
     "schema": suites.schema,
     "doctor": machine.doctor,
     "noise": machine.noise,
+    "scaling": machine.scaling,
 }.items():
     app.command(name)(command)
 

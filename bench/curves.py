@@ -30,7 +30,7 @@ from bench.sampling import draw, draw_batch
 from bench.scoring import gather, score
 from bench.suite import CURVE_METRICS
 from bench.training.ema import WeightAverage
-from bench.training.loop import Batches, OnePass, TrainingResult
+from bench.training.loop import Batches, OnePass
 
 TRAINING, BATCH, NFE = "training", "batch", "nfe"
 Phase = Callable[[str], None]
@@ -68,16 +68,14 @@ class CurveScorer:
         return fields_of(measurement, "cost", self.protocol)
 
     def checkpoint(
-        self,
-        model: GenerativeModel,
-        average: WeightAverage | None,
-        batches: Batches,
-        result: TrainingResult,
-        seconds: float,
+        self, model: GenerativeModel, average: WeightAverage | None, batches: Batches, at: dict[str, float]
     ) -> CurvePoint:
-        """The quality that training would have had if it had ended here: averaged weights, prior fitted."""
-        self.on_phase(f"scoring the model after {seconds:.1f} s of training")
-        at = {"seconds": seconds, "images": float(result.images), "steps": float(result.steps)}
+        """The quality that training would have had if it had ended here: averaged weights, prior fitted.
+
+        at: share of the budget, seconds, images and steps of training; the seconds of fitting the prior are added.
+        """
+        self.on_phase(f"scoring the model after {at['seconds']:.1f} s of training")
+        at = dict(at)
         with untouched_randomness(model.device):
             snapshot = copy.deepcopy(model).eval()
             if average is not None:

@@ -17,6 +17,7 @@ from bench.data.base import Data
 from bench.data.images import ImageReport, load_images
 from bench.errors import BenchError
 from bench.features.cache import FeatureCache
+from bench.foreign_statistics import StatisticsSet, distance_to_statistics, is_statistics
 from bench.metrics.base import Evidence
 from bench.plan import Part
 from bench.record import Measurement
@@ -53,7 +54,7 @@ class Scores:
     """
 
     samples: ImageSet
-    reference: ImageSet
+    reference: ImageSet | StatisticsSet
     measurements: list[Measurement]
     floor: dict[str, Measurement]
     floor_means: str
@@ -106,20 +107,46 @@ def score_images(
 ) -> Scores:
     """As ``score``, with everything that was found. strict: a corrupt image stops instead of being left out and named."""
     settings = load_config(find_config(config))
+    if is_statistics(samples):
+        raise BenchError(f"{samples} holds statistics: give images as SAMPLES, and statistics as --reference")
     fake = load_set(samples, "test", settings, strict)
+    part = Part(name=extractor, target=registry.find("extractor", extractor).target, options=extractor_options or {})
+    parts = [Part(name=name, target=registry.find("metric", name).target) for name in metrics]
+    if is_statistics(reference):
+        return _against_statistics(fake, Path(str(reference)), part, parts, device, on_phase)
     real = load_set(reference, "test", settings, strict)
     if train is None and isinstance(reference, str) and _is_dataset(reference, settings):
         train = reference
     known = None if train is None else load_set(train, "train", settings, strict)
-    part = Part(name=extractor, target=registry.find("extractor", extractor).target, options=extractor_options or {})
-    parts = [Part(name=name, target=registry.find("metric", name).target) for name in metrics]
 
     warnings = _input_warnings(fake, real)
     measurements = _measure(parts, part, fake.images, real.images, known, device, seed, on_phase, warnings)
     floor_images, floor_real, floor_means = _floor_sets(real, known, len(fake), seed)
     floor = _measure(parts, part, floor_images, floor_real, None, device, seed, on_phase, [])
     warnings += [f"{m.name}: {m.note}" for m in measurements if m.note]
+    warnings += _memorisation_warnings(fake, known, measurements)
     return Scores(fake, real, measurements, {m.name: m for m in floor}, floor_means, warnings)
+
+
+def _against_statistics(
+    fake: ImageSet,
+    path: Path,
+    extractor: Part,
+    parts: list[Part],
+    device: str,
+    on_phase: Callable[[str], None] | None,
+) -> Scores:
+    bank = FeatureBank({"fake": fake.images}, extractor, True, device, FeatureCache(), on_phase)
+    measurements, warnings = distance_to_statistics(bank, path)
+    left_out = [part.name for part in parts if part.name != "frechet"]
+    if left_out:
+        warnings.append(
+            f"{', '.join(left_out)} left out: a mean and a covariance suffice for the Fréchet distance only"
+        )
+    if fake.report is not None and fake.report.corrupt:
+        warnings.insert(0, fake.report.summary())
+    none = "none: statistics alone cannot be split"
+    return Scores(fake, StatisticsSet(str(path), path), measurements, {}, none, warnings)
 
 
 def load_set(source: Source, split: str, config: Config, strict: bool = False) -> ImageSet:
@@ -234,6 +261,20 @@ def _input_warnings(fake: ImageSet, real: ImageSet) -> list[str]:
     if None not in lossy and abs(lossy[0] - lossy[1]) > 0.5:  # type: ignore[operator]
         jpeg, other = (fake, real) if lossy[0] > lossy[1] else (real, fake)  # type: ignore[operator]
         warnings.append(f"{jpeg.name} holds JPEG and {other.name} does not: the distance also measures JPEG artefacts")
+    return warnings
+
+
+def _memorisation_warnings(fake: ImageSet, train: ImageSet | None, measurements: list[Measurement]) -> list[str]:
+    """Copies of training images among the samples: pixel by pixel, and by the verdict of the memorisation metric."""
+    if train is None:
+        return []
+    warnings = []
+    known = {image.tobytes() for image in train.images}
+    copies = sum(image.tobytes() in known for image in fake.images)
+    if copies:
+        warnings.append(f"{copies} of {len(fake)} samples equal a training image pixel by pixel")
+    if any(m.name.startswith("memorised") and m == 1 for m in measurements):
+        warnings.append("the samples are closer to training images than new data are: distances reward this copying")
     return warnings
 
 

@@ -65,6 +65,8 @@ class Trial(BaseModel):
     metrics: tuple[Part, ...]
     rank_by: str | None
     timeout: float
+    compile: bool = False
+    checkpoint_every: float | None = None
     checkpoints: int = 0
     batch_sweep: tuple[int, ...] = ()
     nfe_sweep: tuple[int, ...] = ()
@@ -85,6 +87,7 @@ class Trial(BaseModel):
             "metrics",
             "rank_by",
             "timeout",
+            "checkpoint_every",
             "target",
             "prices",
             "search_path",
@@ -170,6 +173,8 @@ def plan(
                         metrics=metrics,
                         rank_by=suite.rank_by,
                         timeout=suite.timeout,
+                        compile=suite.compile,
+                        checkpoint_every=suite.checkpoint_every,
                         checkpoints=suite.checkpoints if role == "trained" else 0,
                         batch_sweep=tuple(suite.batch_sweep),
                         nfe_sweep=tuple(suite.nfe_sweep),

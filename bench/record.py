@@ -139,7 +139,9 @@ class CurvePoint(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    at: dict[str, float] = Field(description="where: seconds, images, steps and flops of training; batch; nfe")
+    at: dict[str, float] = Field(
+        description="where: share of the budget, seconds, images and steps of training; batch; steps and nfe"
+    )
     measurements: list[MeasurementFields] = Field(description="every number taken at this point")
     failure: str | None = Field(None, description="why there are no measurements, in one sentence")
 

@@ -58,7 +58,9 @@ class FeatureBank:
             extractor = registry.load(part.target)
             needed = {"data": data} if getattr(extractor, "needs_data", False) else {}
             if needed and data is None:
-                raise BenchError(f"extractor '{part.name}' is trained on a data set; use it in suites, or another one here")
+                raise BenchError(
+                    f"extractor '{part.name}' is trained on a data set; use it in suites, or another one here"
+                )
             self.extractor = extractor(**needed, **part.options).to(torch.device(device))
             self.name, self.layers = self.extractor.name, self.extractor.layers
 
@@ -80,8 +82,8 @@ class FeatureBank:
         return self._features[split][layer]
 
     def of(self, images: np.ndarray, layer: str) -> np.ndarray:
-        """Features of any other uint8 images ``(N, H, W, C)``, not cached: reconstructions, interpolations."""
-        return extract(images, self.extractor, self._device, self._batch)[layer]
+        """Features of any other uint8 images ``(N, H, W, C)``: reconstructions, interpolations."""
+        return self._of_one_size(images)[layer]
 
     @property
     def _batch(self) -> int:

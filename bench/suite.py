@@ -150,15 +150,25 @@ class Suite(_Strict):
         None, description="measurement that ranks the leaderboard; default: the kernel distance"
     )
     timeout: float = Field(3600, gt=0, strict=False, description="seconds after which a trial is stopped")
+    compile: bool = Field(False, description="run every network through torch.compile; its seconds are reported apart")
+    checkpoint_every: float | None = Field(
+        None,
+        gt=0,
+        strict=False,
+        description="seconds between checkpoints from which a killed trial goes on; without it, it begins anew",
+    )
     checkpoints: int = Field(
         0, ge=0, le=20, description="score the model at so many points of training, at 1/2, 1/4, 1/8 ... of the budget"
     )
-    target: Target | None = Field(None, description="quality whose time to reach is reported, where there are checkpoints")
+    target: Target | None = Field(
+        None, description="quality whose time to reach is reported, where there are checkpoints"
+    )
     batch_sweep: list[Annotated[int, Field(gt=0)]] = Field(
         default_factory=list, description="batch sizes at which sampling is timed"
     )
     nfe_sweep: list[Annotated[int, Field(gt=0)]] = Field(
-        default_factory=list, description="numbers of sampling steps at which models that take steps are scored and timed"
+        default_factory=list,
+        description="numbers of sampling steps at which models that take steps are scored and timed",
     )
 
     @model_validator(mode="after")

@@ -28,16 +28,21 @@ from bench.measure.clock import time_once
 from bench.measure.energy import EnergyMeter, energy_measurements
 from bench.measure.memory import PeakMemory, mebibytes
 from bench.model import FitsPrior, GenerativeModel, Iterative, capabilities
+from bench.model_file import DESCRIPTION, description_of
 from bench.plan import Trial
 from bench.record import CurvePoint, Measurement, MeasurementFields, Record, fields_of
 from bench.sampling import draw, draw_batch
 from bench.scoring import gather, score
 from bench.store import write_atomically
 from bench.training import precision
+from bench.training.compilation import compile_networks, compile_seconds, eager
+from bench.training.diagnostics import Diagnostics
 from bench.training.ema import WeightAverage
 from bench.training.loop import Batches, OnePass, TrainingResult, train
+from bench.training.resume import Checkpoints
 
 RECORD, SAMPLES, WEIGHTS = "record.json", "samples.npz", "weights.safetensors"
+CHECKPOINT = "checkpoint.pt"
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -63,6 +68,7 @@ def run_trial(trial: Trial, out: Path, emit: Emit = lambda event: None) -> Recor
         status = "out-of-memory" if _is_out_of_memory(error) else "failed"
         record = run.record(status, f"{type(error).__name__}: {error}".splitlines()[0][:500])
     write_atomically(out / RECORD, record.to_line().encode())
+    (out / CHECKPOINT).unlink(missing_ok=True)
     return record
 
 
@@ -170,11 +176,13 @@ class _Run:
     def fit(self, model: GenerativeModel, batches: Batches, curves: CurveScorer) -> None:
         """Train under the budget, put the averaged weights in place, fit the prior."""
         if model.trains:
-            self.autocast, why = precision.choose(model, batches, self.trial.precision)
-            self.training["precision"] = why
+            resume = self.checkpoints()
+            self.choose_precision(model, batches, resume)
             self.count_training(model, batches)
             average = WeightAverage(model, self.trial.ema) if self.trial.ema else None
-            result = self.train(model, batches, average, curves)
+            if self.trial.compile:
+                compile_networks(model)
+            result = self.train(model, batches, average, curves, resume)
             self.training |= {
                 "steps": result.steps,
                 "images": result.images,
@@ -186,19 +194,48 @@ class _Run:
         self.costs.append(exact("parameters", parameters, direction="none"))
         self.training["capabilities"] = capabilities(model)
 
+    def checkpoints(self) -> Checkpoints | None:
+        """Where the state of this training is kept, if the suite asks for it."""
+        if self.trial.checkpoint_every is None:
+            return None
+        found = Checkpoints(self.out / CHECKPOINT, self.trial.checkpoint_every, self.trial.id)
+        if found.saved is not None:
+            self.training["resumed_at_step"] = found.saved["result"]["steps"]
+        return found
+
+    def choose_precision(self, model: GenerativeModel, batches: Batches, resume: Checkpoints | None) -> None:
+        """By a trial on this machine; a training that goes on keeps what it began with."""
+        if resume is not None and "precision" in resume.notes:
+            why = resume.notes["precision"]
+            self.autocast = torch.bfloat16 if why.startswith("bfloat16") else None
+        else:
+            self.autocast, why = precision.choose(model, batches, self.trial.precision)
+        if resume is not None:
+            resume.notes["precision"] = why
+        self.training["precision"] = why
+
     def train(
-        self, model: GenerativeModel, batches: Batches, average: WeightAverage | None, curves: CurveScorer
+        self,
+        model: GenerativeModel,
+        batches: Batches,
+        average: WeightAverage | None,
+        curves: CurveScorer,
+        resume: Checkpoints | None,
     ) -> TrainingResult:
         """The training loop between the meters; checkpoints are scored while they are stopped."""
-        points: list[CurvePoint] = []
+        points = [CurvePoint.model_validate(point) for point in resume.notes.get("curve", ())] if resume else []
         first_peak: list[float] = []
         meter = EnergyMeter(self.device)
         self.idle_watts = meter.idle_watts()
+        diagnostics = Diagnostics(model, batches, average)
         peak = PeakMemory(self.device)
 
-        def checkpoint(so_far: TrainingResult, seconds: float) -> None:
+        def checkpoint(so_far: TrainingResult, share: float, seconds: float) -> None:
             first_peak.append(peak.peak_mib())
-            points.append(curves.checkpoint(model, average, batches, so_far, seconds))
+            at = {"share": share, "seconds": seconds, "images": float(so_far.images), "steps": float(so_far.steps)}
+            points.append(curves.checkpoint(model, average, batches, at))
+            if resume is not None:
+                resume.notes["curve"] = [json.loads(point.model_dump_json()) for point in points]
 
         with self.stage("training"):
             watch = machine.Watch(self.device)
@@ -213,14 +250,19 @@ class _Run:
                 on_progress=lambda state: self.emit({"event": "progress", **state}),
                 checkpoints=checkpoint_shares(self.trial.checkpoints),
                 on_checkpoint=checkpoint,
+                watch=diagnostics.block,
+                resume=resume,
             )
             reading = meter.stop()
             self.watched["training"] = watch.stop()
             if average is not None:
                 average.apply()
+        self.costs += diagnostics.measurements(result)
+        self.training["diagnostics"] = diagnostics.course()
         if points:
             self.curves[TRAINING] = points
-            self.costs.append(mebibytes("peak_memory_training", first_peak[0], "until the first checkpoint"))
+            if first_peak:
+                self.costs.append(mebibytes("peak_memory_training", first_peak[0], "until the first checkpoint"))
             self.training["energy"] = "not measured: checkpoints were scored in between"
         else:
             self.costs += peak.measurements("peak_memory_training")
@@ -228,6 +270,8 @@ class _Run:
             self.costs += energy_measurements("training", reading, result.images, self.idle_watts)
         warning = machine.warning(self.watched["training"])
         self.costs += costs.training_costs(result, batches.batch_size, paused=bool(points), warning=warning)
+        if self.trial.compile:
+            self.costs.append(exact("compile_seconds", compile_seconds(result), unit="s"))
         return result
 
     def count_training(self, model: GenerativeModel, batches: Batches) -> None:
@@ -270,7 +314,8 @@ class _Run:
         return samples
 
     def count_sampling(self, model: GenerativeModel, seed: int, seconds: float) -> None:
-        found = costs.sampling_flops(model, seed, seconds)
+        with eager():
+            found = costs.sampling_flops(model, seed, seconds)
         if found is None:
             self.training.setdefault("flops", {})["sampling"] = "not counted: one sample takes too long"
         else:
@@ -312,6 +357,7 @@ class _Run:
             state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
             if state:
                 write_atomically(self.out / WEIGHTS, safetensors.torch.save(state))
+                write_atomically(self.out / DESCRIPTION, description_of(model))
                 self.artifacts["weights_file"] = provenance.file_sha256(self.out / WEIGHTS)
 
     def score(self, data: Data, samples: np.ndarray, model: GenerativeModel, metrics: list[plan.Part]) -> list[str]:
@@ -362,7 +408,12 @@ class _Run:
             seconds={k: round(v, 4) for k, v in self.seconds.items()},
             artifacts=self.artifacts,
             environment=self.environment,
-            provenance={**self.machine, "machine": self.watched, "git": provenance.git_state(), "metric_seconds": self.scoring_seconds},
+            provenance={
+                **self.machine,
+                "machine": self.watched,
+                "git": provenance.git_state(),
+                "metric_seconds": self.scoring_seconds,
+            },
         )
 
     @contextlib.contextmanager

@@ -17,7 +17,6 @@ from reference_models.networks.build import DenoiserConfig, denoiser
 from reference_models.samplers import EVALUATIONS, ODE_SAMPLERS, sample_adaptive, uniform_times
 from reference_models.schedules import TIMES, draw_times, set_learning_rate
 
-
 SAMPLERS = (*ODE_SAMPLERS, "adaptive")
 COUPLINGS = ("independent", "optimal")
 PREDICTIONS = ("velocity", "data")

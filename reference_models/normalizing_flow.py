@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.model import Batch, BenchError, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
+from reference_models.gaussian_mixture import kmeans, nearest
 from reference_models.networks.conv import halvings
 from reference_models.networks.invertible import Chain, MultiScale, conv_net, dense_net
 from reference_models.schedules import set_learning_rate
@@ -33,15 +34,17 @@ MakeNet = Callable[[int, int], nn.Module]
 
 @dataclasses.dataclass(frozen=True)
 class FlowConfig:
-    """layers: couplings of each scale (vectors: of the whole), None: chosen from the space. width: hidden channels of the
-    coupling networks, None: chosen from the space."""
+    """``None`` means: chosen from the space. layers: couplings of each scale (vectors: of the whole). width: hidden channels of the
+    coupling networks. components: Gaussians that the code is a mixture of, 1 for N(0, I); more let a smooth map reach modes
+    that are apart ("Semi-Supervised Learning with Normalizing Flows", 2019, arXiv 1912.13025)."""
 
     layers: int | None = None
     width: int | None = None
+    components: int | None = None
     learning_rate: float = 2e-3
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width"):
+        for name in ("layers", "width", "components"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.learning_rate <= 0:
@@ -56,6 +59,7 @@ class NormalizingFlow(GenerativeModel):
     split_priors: ClassVar[bool] = False
     default_layers: ClassVar[tuple[int, int]] = (6, 12)  # images, vectors
     default_width: ClassVar[tuple[int, int]] = (64, 128)
+    default_components: ClassVar[tuple[int, int]] = (1, 32)
     initialised: Tensor
 
     def __init__(self, space: Space, **config: Any) -> None:
@@ -83,6 +87,8 @@ class NormalizingFlow(GenerativeModel):
             self.network = self.level(
                 space.dimensions, self.layers, lambda inputs, outputs: dense_net(inputs, outputs, width)
             )
+        components = self.config.components or self.default_components[is_vector]
+        self.base = MixtureBase(components, space.dimensions) if components > 1 else StandardNormal(space.dimensions)
         self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
         self._ready = False
         self.optimizer = torch.optim.Adam(self.parameters(), betas=(0.9, 0.99), fused=True)
@@ -111,8 +117,7 @@ class NormalizingFlow(GenerativeModel):
         """-log p in nats, ``(B,)``. noise: for images, what fills the bins, in [0, 1) and of x's shape; None for vectors."""
         y, log_det = dequantised(x, noise) if noise is not None else (x, x.new_zeros(len(x)))
         z, more = self.network(y)
-        log_normal = -0.5 * z.square().sum(1) - 0.5 * z.shape[1] * math.log(2 * math.pi)
-        return -(log_normal + log_det + more)
+        return -(self.base.log_density(z) + log_det + more)
 
     @torch.no_grad()
     def nll(self, x: Tensor) -> Tensor:
@@ -128,7 +133,7 @@ class NormalizingFlow(GenerativeModel):
 
     def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
         """``temperature`` (1.0) scales the standard deviation of the code; below 1 samples are likelier and less diverse."""
-        return self.decode(float(options.get("temperature", 1.0)) * generator.randn(self.space.dimensions))
+        return self.decode(self.base.sample(generator, float(options.get("temperature", 1.0))))
 
     def encode(self, x: Tensor) -> Tensor:
         """The code ``(B, d)`` of x, where each level stands for the middle of its bin."""
@@ -142,9 +147,57 @@ class NormalizingFlow(GenerativeModel):
     def _initialise(self, x: Tensor, noise: Tensor | None) -> None:
         if not self._ready and not bool(self.initialised):
             with torch.no_grad():
-                self.network.initialise(dequantised(x, noise)[0] if noise is not None else x)  # type: ignore[operator]
+                y = dequantised(x, noise)[0] if noise is not None else x
+                self.network.initialise(y)  # type: ignore[operator]
+                self.base.initialise(self.network(y)[0])
             self.initialised.fill_(True)
         self._ready = True
+
+
+class StandardNormal(nn.Module):
+    """N(0, I) in ``size`` dimensions: what codes follow."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def log_density(self, z: Tensor) -> Tensor:
+        return -0.5 * z.square().sum(1) - 0.5 * self.size * math.log(2 * math.pi)
+
+    def sample(self, generator: SampleGenerator, temperature: float = 1.0) -> Tensor:
+        return temperature * generator.randn(self.size)
+
+    def initialise(self, z: Tensor) -> None:
+        pass
+
+
+class MixtureBase(nn.Module):
+    """A learned mixture of ``components`` Gaussians with diagonal covariances, started on clusters of the first batch."""
+
+    def __init__(self, components: int, size: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.means = nn.Parameter(torch.randn(components, size))
+        self.log_scales = nn.Parameter(torch.zeros(components, size))
+
+    def log_density(self, z: Tensor) -> Tensor:
+        standard = (z[:, None] - self.means) * (-self.log_scales).exp()
+        each = -0.5 * (standard.square() + math.log(2 * math.pi)) - self.log_scales
+        return (F.log_softmax(self.logits, 0) + each.sum(2)).logsumexp(1)
+
+    def sample(self, generator: SampleGenerator, temperature: float = 1.0) -> Tensor:
+        component = generator.categorical(self.logits.expand(generator.n, -1))
+        return self.means[component] + temperature * self.log_scales[component].exp() * generator.randn(
+            self.means.shape[1]
+        )
+
+    @torch.no_grad()
+    def initialise(self, z: Tensor) -> None:
+        count = min(len(self.means), len(z))
+        centres = kmeans(z, count)
+        distance = (z - centres[nearest(z, centres)]).square().mean().sqrt()
+        self.means[:count] = centres
+        self.log_scales.fill_(float(distance.clamp_min(1e-2).log()))
 
 
 def dequantised(x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,7 +41,7 @@ class PixelCNN(GenerativeModel):
     class Config:
         """width: channels of each stack. layers: gated layers after the first. components: logistics mixed for each pixel."""
 
-        width: int = 32
+        width: int = 24
         layers: int = 6
         components: int = 6
         learning_rate: float = 3e-3
@@ -103,7 +103,7 @@ class PixelCNN(GenerativeModel):
         channels, height, width = self.space.shape
         x = torch.zeros(n, channels, height, width, device=self.device)
         layers: list[GatedLayer] = [self.first, *self.layers]  # type: ignore[list-item]
-        inputs = [space.channels + 1 for space in (self.space,)] + [self.config.width] * len(self.layers)
+        inputs = [channels + 1] + [self.config.width] * len(self.layers)
         caches = [RowCache(n, size, self.space, x.device) for size in inputs]
         for row in range(height):
             above = x[:, :, row - 1 : row] if row else None

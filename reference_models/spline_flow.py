@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
 
 from bench.model import ImageSpace
 from reference_models.networks.invertible import (
@@ -30,6 +29,7 @@ class SplineFlow(NormalizingFlow):
         "shape unless trained for long."
     )
     default_layers = (4, 4)
+    default_components = (1, 1)
     split_priors = True
 
     @dataclasses.dataclass(frozen=True)

@@ -130,3 +130,11 @@ class VAE(GenerativeModel):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
+
+    def interpolate(self, first: Tensor, last: Tensor, steps: int) -> Tensor:
+        """Decoded points of the straight lines between the codes of two batches ``(B, *shape)``, both ends among them:
+        ``(steps, B, *shape)``. Raises ValueError for fewer than 2 steps."""
+        if steps < 2:
+            raise ValueError(f"an interpolation needs at least 2 steps, got {steps}")
+        a, b = self.encode(first), self.encode(last)
+        return torch.stack([self.decode(torch.lerp(a, b, share / (steps - 1))) for share in range(steps)])

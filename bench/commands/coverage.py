@@ -43,6 +43,8 @@ def coverage(
     narrow = [row for row in rows if row.verdict == "TOO NARROW"]
     for row in narrow:
         size = f"n = {row.n}" if row.d is None else f"d = {row.d}, n = {row.n}"
-        console.print(f"too narrow: {row.metric} on {row.distribution} ({size}) covers {row.coverage:.1%}", highlight=False)
+        console.print(
+            f"too narrow: {row.metric} on {row.distribution} ({size}) covers {row.coverage:.1%}", highlight=False
+        )
     print(f"{len(rows)} rows, {len(narrow)} too narrow; see {out}")
     return REGRESSION if narrow else OK

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import ConfigOption, ResultsOption
+from bench.commands.options import OK, ConfigOption, ResultsOption
 from bench.commands.outputs import BadgeOption, GithubOption, JsonOption, JunitOption, MarkdownOption, publish
 from bench.errors import BenchError
 
@@ -21,6 +21,13 @@ def gate(
     speed: Annotated[
         Path | None, typer.Option("--ab", help="JSON that `bench ab --json` wrote: its verdicts join these.")
     ] = None,
+    self_test: Annotated[
+        bool,
+        typer.Option(
+            "--self-test", help="Instead: false alarms and power of `bench ab` on this machine, from A/A runs."
+        ),
+    ] = False,
+    runs: Annotated[int, typer.Option(min=1, help="A/A runs of --self-test, about five minutes each.")] = 3,
     github: GithubOption = False,
     junit: JunitOption = None,
     markdown: MarkdownOption = None,
@@ -40,6 +47,8 @@ def gate(
     family = load_config(path).gate
     if family is None:
         raise BenchError(f"{path} declares no [gate]; add its suite and [[gate.metrics]]")
+    if self_test:
+        return _self_test(path, family.suite, runs, results)
     if not results.exists():
         raise BenchError(f"no results at '{results}'; run `bench run {family.suite}` first or give --results")
     verdicts = gate_sides(load_side(baseline, results), load_side(str(results)), family)
@@ -48,5 +57,25 @@ def gate(
             text = speed.read_text(encoding="utf-8")
         except OSError as error:
             raise BenchError(f"--ab: cannot read '{speed}': {error.strerror}") from None
-        verdicts = merged([verdicts, Verdicts.from_json(text, str(speed))])
+        timed = Verdicts.from_json(text, str(speed))
+        verdicts = merged([verdicts.without({line.metric for line in timed.lines}), timed])
     return publish(verdicts, github, junit, markdown, json_file, badge)
+
+
+def _self_test(path: Path, suite: str, runs: int, results: Path) -> int:
+    from bench.commands.ab import margins_of
+    from bench.gate.blocks import METRICS, BlockFailure, work_of
+    from bench.gate.progress import BlockDisplay
+    from bench.gate.selftest import self_test, sentences, this_version
+    from bench.suite import load_config
+
+    settings = load_config(path)
+    work = work_of(settings, suite, list(METRICS), "cpu")
+    margins = margins_of(list(METRICS), settings.gate, None)
+    try:
+        with BlockDisplay("self-test of the gate") as display:
+            found = self_test(this_version(), work, margins, runs, results, display.on_block)
+    except BlockFailure as failure:
+        raise BenchError(f"suite '{suite}' cannot be timed: {failure}") from None
+    print("\n".join(sentences(found)))
+    return OK

@@ -15,8 +15,8 @@ def sanity(
     extractor: Annotated[str, typer.Option(help="A registered extractor.")] = "effnetlite0",
     metrics: Annotated[str | None, typer.Option(help="Registered metrics with commas between. [default: all]")] = None,
     weights: Annotated[Path | None, typer.Option(help="The extractor's weights, where it ships none.")] = None,
-    n: Annotated[int, typer.Option(help="Samples, and reference images, in each repetition.")] = 200,
-    repeats: Annotated[int, typer.Option(help="Repetitions with other images.")] = 5,
+    n: Annotated[int, typer.Option(help="Samples, and reference images, in each repetition.")] = 150,
+    repeats: Annotated[int, typer.Option(help="Repetitions with other images.")] = 4,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     out: Annotated[Path, typer.Option(help="The page of metric cards.")] = Path("docs/sanity.md"),
     config: ConfigOption = None,
@@ -36,7 +36,9 @@ def sanity(
         bar_task = bar.add_task("loading")
 
         def on_task(done: int, total: int, task: Task) -> None:
-            bar.update(bar_task, completed=done + 1, total=total, description=f"{task.metric.name} on {task.corruption.name}")
+            bar.update(
+                bar_task, completed=done + 1, total=total, description=f"{task.metric.name} on {task.corruption.name}"
+            )
 
         outcome = try_metrics(
             dataset,

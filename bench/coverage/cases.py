@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator
 
 from bench import registry
 from bench.coverage import examples, sets
-from bench.coverage.pairs import FRECHET_SIZES, NOISES, OTHER_SIZES, frechet_rows, inception_rows, linear_pair, other_rows
+from bench.coverage.pairs import (
+    FRECHET_SIZES,
+    NOISES,
+    OTHER_SIZES,
+    frechet_rows,
+    inception_rows,
+    linear_pair,
+    other_rows,
+)
 from bench.coverage.row import Row
 
 Run = Callable[[int, int], "list[Row]"]
@@ -73,7 +81,7 @@ def _others() -> Iterator[Case]:
         ("clipped", sets.clipped, ("clipped", "neighbours")),
         ("feature-likelihood", sets.feature_likelihood, ("feature_likelihood",)),
         ("repetitions", sets.repeated_samples, ("collapse", "neighbours")),
-        ("paired-and-by-class", sets.paired_and_by_class, ("reconstruction", "classes", "frechet", "frechet_interval")),
+        ("paired-and-by-class", sets.paired_and_by_class, ("frechet_pairs", "classes", "frechet", "frechet_interval")),
     ):
         yield Case(name, functools.partial(_listed, rows), metrics, rows.__module__.rpartition(".")[2])
 

@@ -40,13 +40,20 @@ def page(rows: Sequence[Row]) -> str:
 
 def summary(by_metric: dict[str, list[Row]]) -> str:
     """One line a metric: the range of coverage over all its rows."""
-    lines = ["## Summary", "", "| metric | rows | lowest | mean | highest | verdicts |", "| :-- | --: | --: | --: | --: | :-- |"]
+    lines = [
+        "## Summary",
+        "",
+        "| metric | rows | lowest | mean | highest | verdicts |",
+        "| :-- | --: | --: | --: | --: | :-- |",
+    ]
     for name, rows in by_metric.items():
         covered = [row.coverage for row in rows if row.coverage is not None]
         verdicts = sorted({row.verdict for row in rows})
         counts = ", ".join(f"{sum(row.verdict == verdict for row in rows)} {verdict}" for verdict in verdicts)
-        mean = sum(covered) / len(covered)
-        lines.append(f"| `{name}` | {len(rows)} | {min(covered):.1%} | {mean:.1%} | {max(covered):.1%} | {counts} |")
+        shown = (min(covered), sum(covered) / len(covered), max(covered)) if covered else ()
+        lines.append(
+            f"| `{name}` | {len(rows)} | {' | '.join(f'{each:.1%}' for each in shown) or ' | | '} | {counts} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -9,8 +9,8 @@ import torch
 
 from bench.coverage.row import Row, generators, row_of, simulate
 from bench.metrics.bins import divergence, jensen_shannon, kullback_leibler
-from bench.metrics.clipped import calibrated, clipped_coverage, clipped_density, uncalibrated_coverage
 from bench.metrics.classes import intra_class_fd
+from bench.metrics.clipped import calibrated, clipped_coverage, clipped_density, uncalibrated_coverage
 from bench.metrics.collapse import repetitions as repetitions_of
 from bench.metrics.feature_likelihood import fld, fld_gap
 from bench.metrics.memorisation import data_copying, nearest_train_ratio

@@ -129,7 +129,8 @@ def _judge(a: Row | None, b: Row | None, metric: str, margin: Margin, direction:
     absent = _absence(a, b, one, two)
     if absent is not None:
         return _Judgement(dataclasses.replace(line, verdict=absent[0], reason=absent[1]), None, role=row.role)
-    assert one is not None and two is not None
+    assert one is not None
+    assert two is not None
     why = _difference(one, two)
     if why:
         return _Judgement(dataclasses.replace(line, verdict="not comparable", reason=why), None, one.hardware, row.role)

@@ -50,7 +50,7 @@ def abilities(device: torch.device) -> list[Ability]:
     resolution, cost = timer()
     meter = EnergyMeter(device)
     watch = machine.Watch(device)
-    time.sleep(0.05)
+    time.sleep(0.3)
     seen = watch.stop()
     peak = peak_flops(device_name(device), "float32")
     return [

@@ -13,7 +13,9 @@ from bench.record import Measurement
 PERCENTILES = (50, 95, 99)
 
 
-def quantile_interval(values: Sequence[float], q: float, level: float = 0.95) -> tuple[float, float | None, float | None]:
+def quantile_interval(
+    values: Sequence[float], q: float, level: float = 0.95
+) -> tuple[float, float | None, float | None]:
     """(quantile, low, high): the ends are order statistics, exact for any continuous distribution of independent values.
 
     The number of values below the quantile is Binomial(n, q); the ends are the order statistics that its central ``level``

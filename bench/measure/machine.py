@@ -34,7 +34,9 @@ class Watch:
         What cannot be known here is absent.
         """
         seconds = time.monotonic() - self._began
-        busy, stolen, everything = (now - then for now, then in zip(_cpu_jiffies(), (self._busy, self._stolen, self._all)))
+        busy, stolen, everything = (
+            now - then for now, then in zip(_cpu_jiffies(), (self._busy, self._stolen, self._all))
+        )
         found: dict[str, Any] = {"seconds": round(seconds, 2), "load_average": _load_average()}
         cores = os.cpu_count() or 1
         if everything > 0:

@@ -117,7 +117,9 @@ def _block(work: Callable[[], object], device: torch.device, laps: int) -> float
 def save_noise(noise: Noise, results: Path) -> Path:
     """Write ``results/noise.json``: one entry a machine and device, so that measuring again replaces it."""
     path = results / FILE
-    entries = [entry for entry in load_noise(results) if (entry.environment, entry.device) != (noise.environment, noise.device)]
+    entries = [
+        entry for entry in load_noise(results) if (entry.environment, entry.device) != (noise.environment, noise.device)
+    ]
     content = [dataclasses.asdict(entry) for entry in (*entries, noise)]
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
     return path

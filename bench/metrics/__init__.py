@@ -12,7 +12,7 @@ _HOME = {
     "frechet_distance": "frechet",
     "frechet_distance_corrected": "frechet",
     "frechet_distance_from_stats": "frechet",
-    "frechet_distance_of_pairs": "frechet",
+    "frechet_distance_of_pairs": "frechet_pairs",
     "fid_infinity": "frechet_infinity",
     "kernel_distance": "kernel",
     "kernel_distance_subsets": "kernel",

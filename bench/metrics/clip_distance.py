@@ -18,9 +18,7 @@ def unit_rows(features: np.ndarray) -> np.ndarray:
 class CLIPDistance(Metric):
     """CMMD of unit-length embeddings (CLIP's; with another extractor the name says so): as published, and unbiased."""
 
-    paper = (
-        "Rethinking FID: Towards a Better Evaluation Metric for Image Generation, Jayasumana et al. 2024 (arXiv 2401.09603)"
-    )
+    paper = "Rethinking FID: Towards a Better Evaluation Metric for Image Generation, Jayasumana et al. 2024 (arXiv 2401.09603)"
     needs = frozenset({"features"})
 
     def measure(self, evidence: Evidence) -> list[Measurement]:

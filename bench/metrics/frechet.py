@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.frechet_interval import leave_one_out, leave_pairs_out
+from bench.metrics.frechet_interval import leave_one_out
 from bench.metrics.inputs import Features, feature_pair
 from bench.metrics.layers import first_layer, named_with_layer
 from bench.metrics.streaming import Moments
@@ -62,25 +62,6 @@ def frechet_distances(real: Features, fake: Features) -> tuple[Measurement, Meas
     reference, samples = feature_pair(real, fake)
     moments = Moments.of(reference), Moments.of(samples)
     return _with_interval(_raw(reference, samples, *moments), reference, samples, *moments)
-
-
-def frechet_distance_of_pairs(first: Features, second: Features) -> Measurement:
-    """``frechet_distance`` where row i of both ``(N, d)`` belongs together, as an image and its reconstruction do.
-
-    The value is the same; the interval knows that pairs, not single rows, were drawn. None below 1.2 d pairs.
-    """
-    x, y = feature_pair(first, second)
-    if len(x) != len(y):
-        raise BenchError(f"pairs need two sets of one size, not {len(x)} and {len(y)} rows")
-    moments = Moments.of(x), Moments.of(y)
-    raw = _raw(x, y, *moments)
-    if len(x) < SMALLEST_RATIO * x.shape[1]:
-        return raw.replace(note=_too_few(len(x), x.shape[1]))
-    try:
-        half = leave_pairs_out(x, y, *moments)
-    except np.linalg.LinAlgError:
-        return raw.replace(note=SINGULAR)
-    return raw.replace(low=max(0.0, raw - half), high=raw + half, interval=f"of pairs: {RAW_INTERVAL}")
 
 
 def frechet_distance_from_stats(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: ArrayLike) -> Measurement:

@@ -57,16 +57,6 @@ def leave_one_out(real: np.ndarray, fake: np.ndarray, on_real: Moments, on_fake:
     return bias, half_width([of_real.influence, of_fake.influence], pairs)
 
 
-def leave_pairs_out(first: np.ndarray, second: np.ndarray, on_first: Moments, on_second: Moments) -> float:
-    """Half width where row i of both sets belongs together (an example and its reconstruction): their influences add up."""
-    sigma1, sigma2 = on_first.covariance(), on_second.covariance()
-    shift = on_second.mean - on_first.mean
-    basis = common_basis(sigma1, sigma2)
-    of_first = deletions(first, on_first.mean, -shift, float(np.trace(sigma1)), basis.for_real, basis.s)
-    of_second = deletions(second, on_second.mean, shift, float(np.trace(sigma2)), basis.for_fake, basis.s)
-    return half_width([of_first.influence + of_second.influence])
-
-
 def common_basis(sigma_r: np.ndarray, sigma_f: np.ndarray) -> Basis:
     factor = np.linalg.cholesky(sigma_r)
     eigenvalues, vectors = np.linalg.eigh(factor.T @ sigma_f @ factor)

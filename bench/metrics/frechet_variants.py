@@ -15,7 +15,9 @@ SPATIAL = "spatial"
 class FrechetInfinity(Metric):
     """Fréchet distance extrapolated to infinitely many samples (FID-infinity on standard Inception features)."""
 
-    paper = "Effectively Unbiased FID and Inception Score and Where to Find Them, Chong, Forsyth 2020 (arXiv 1911.07023)"
+    paper = (
+        "Effectively Unbiased FID and Inception Score and Where to Find Them, Chong, Forsyth 2020 (arXiv 1911.07023)"
+    )
     needs = frozenset({"features"})
 
     def __init__(self, layer: str | None = None) -> None:
@@ -27,11 +29,7 @@ class FrechetInfinity(Metric):
         real, fake = (evidence.features(split, layer) for split in ("real", "fake"))
         measured = fid_infinity(real, fake, evidence.seed)
         standard = evidence.extractor == "inception" and layer == "pool"
-        return [
-            measured.replace(
-                name="fid_infinity" if standard else named_with_layer(measured.name, evidence, layer)
-            )
-        ]
+        return [measured.replace(name="fid_infinity" if standard else named_with_layer(measured.name, evidence, layer))]
 
 
 class SpatialFrechet(Metric):
@@ -47,5 +45,9 @@ class SpatialFrechet(Metric):
             )
         found = frechet_distances(evidence.features("real", SPATIAL), evidence.features("fake", SPATIAL))
         other = f"_{evidence.extractor}"
-        names = ("sfid", "sfid_corrected") if evidence.extractor == "inception" else (f"sfd{other}", f"sfd_corrected{other}")
+        names = (
+            ("sfid", "sfid_corrected")
+            if evidence.extractor == "inception"
+            else (f"sfd{other}", f"sfd_corrected{other}")
+        )
         return [measured.replace(name=name) for measured, name in zip(found, names)]

@@ -155,15 +155,16 @@ class LPIPSDiversity(Metric):
     paper = "Toward Multimodal Image-to-Image Translation, Zhu et al. 2017 (arXiv 1711.11586)"
     needs = frozenset({"images"})
 
-    def __init__(self, net: str = "effnetlite0", weights: str | None = None) -> None:
+    def __init__(self, net: str = "effnetlite0", weights: str | None = None, pairs: int | None = None) -> None:
         """net: ``effnetlite0`` (uncalibrated, offline) or LPIPS's ``alex``, ``vgg``, ``squeeze``; weights: file of its trunk,
-        where torch hub's cache does not hold it."""
-        self.net, self.weights = net, weights
+        where torch hub's cache does not hold it. pairs: how many are looked at; default as many as can be formed."""
+        self.net, self.weights, self.pairs = net, weights, pairs
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
         distance = _distance(self.net, self.weights, evidence.device)
         images, labels = evidence.samples, evidence.sample_labels
-        found = [lpips_diversity(images, distance, seed=evidence.seed)]
+        pairs = None if self.pairs is None else min(self.pairs, len(images) // 2)
+        found = [lpips_diversity(images, distance, pairs, evidence.seed)]
         if labels is not None:
             found += lpips_diversity_by_class(images, labels, distance, evidence.seed)
         return found if distance.calibrated else _uncalibrated(found)
@@ -172,7 +173,9 @@ class LPIPSDiversity(Metric):
 class PerceptualReconstruction(Metric):
     """Mean perceptual distance of test images to their reconstructions (LPIPS, or the uncalibrated pdist_effnetlite0)."""
 
-    paper = "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, Zhang et al. 2018 (arXiv 1801.03924)"
+    paper = (
+        "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, Zhang et al. 2018 (arXiv 1801.03924)"
+    )
     needs = frozenset({"images", "reconstructs"})
 
     def __init__(self, net: str = "effnetlite0", weights: str | None = None) -> None:

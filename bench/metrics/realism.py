@@ -27,9 +27,7 @@ def median_realism(real: np.ndarray, fake: np.ndarray, k: int = 3) -> Measuremen
 class Realism(Metric):
     """Realism score of the median sample; which samples look real, one by one, is ``realism_score``."""
 
-    paper = (
-        "Improved Precision and Recall Metric for Assessing Generative Models, Kynkaanniemi et al. 2019 (arXiv 1904.06991)"
-    )
+    paper = "Improved Precision and Recall Metric for Assessing Generative Models, Kynkaanniemi et al. 2019 (arXiv 1904.06991)"
     needs = frozenset({"features"})
 
     def measure(self, evidence: Evidence) -> list[Measurement]:

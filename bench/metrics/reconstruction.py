@@ -83,7 +83,7 @@ def reconstruction_fd(original_features: np.ndarray, rebuilt_features: np.ndarra
 
     name: ``rfid`` only with the standard Inception-v3 pool features, else ``rfd_<extractor>_<layer>``.
     """
-    from bench.metrics.frechet import frechet_distance_of_pairs
+    from bench.metrics.frechet_pairs import frechet_distance_of_pairs
 
     return frechet_distance_of_pairs(original_features, rebuilt_features).replace(name=name)
 

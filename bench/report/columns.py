@@ -102,6 +102,12 @@ _KNOWN: dict[str, tuple[str, int]] = {
     "warmup": ("training", 31),
     "prior": ("training", 31),
     "final_loss": ("training", 32),
+    "oscillation": ("training", 9),
+    "training_collapsed": ("training", 8),
+    "collapse_step": ("training", 28),
+    "gradient_spike": ("training", 29),
+    "discriminator": ("training", 28),
+    "ema_lag": ("training", 30),
 }
 
 _UNIT_GROUPS = {

@@ -168,7 +168,8 @@ def model_card(name: str, config: Config) -> RenderableType:
 
 
 def _sizes(model_class: Any, options: dict[str, Any]) -> list[tuple[str, str]]:
-    """Parameters and capabilities at the sizes of the shipped data sets."""
+    """Parameters, FLOPs and capabilities at the sizes of the shipped data sets."""
+    from bench.measure.size import measure_size
     from bench.model import capabilities
     from bench.space import ImageSpace
 
@@ -176,8 +177,7 @@ def _sizes(model_class: Any, options: dict[str, Any]) -> list[tuple[str, str]]:
     for space in (ImageSpace(1, 16, 16), ImageSpace(1, 32, 32), ImageSpace(3, 32, 32)):
         if isinstance(space, model_class.spaces):
             model = model_class(space, **options)
-            count = sum(parameter.numel() for parameter in model.parameters())
-            rows.append((f"parameters, {space}", f"{count:,}"))
+            rows += [(f"{label}, {space}", text) for label, text in measure_size(model).items()]
     if rows:
         rows.append(("capabilities", ", ".join(capabilities(model)) or "-"))
     return rows

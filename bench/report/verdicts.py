@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import BenchError
@@ -80,6 +80,10 @@ class Verdicts:
         compared = any(line.verdict != "new" for line in self.lines)
         return next((code for code in (1, 3, 4) if code in codes), 0 if compared else 4)
 
+    def without(self, metrics: Set[str]) -> Verdicts:
+        """The same without the lines of these metrics."""
+        return dataclasses.replace(self, lines=tuple(line for line in self.lines if line.metric not in metrics))
+
     def counts(self) -> dict[Outcome, int]:
         """How many lines have each verdict, the weightiest first; verdicts that none has are left out."""
         return {o: n for o in OUTCOMES if (n := sum(line.verdict == o for line in self.lines))}
@@ -128,10 +132,10 @@ class Verdicts:
                 ends = (math.nan,) * 3 if value is None else (value.value, value.low, value.high)
                 fields |= dict(zip((name, f"{name}_low", f"{name}_high"), ends))
             rows.append(fields)
-        columns = [name for name in _COLUMNS] if not rows else None
+        columns = list(_COLUMNS) if not rows else None
         frame = pd.DataFrame(rows, columns=columns)
         numbers = [c for c in frame if c.partition("_")[0] in _ESTIMATES] + ["margin", "p", "smallest_p", "detectable"]
-        return frame.astype({name: float for name in numbers})
+        return frame.astype(dict.fromkeys(numbers, float))
 
 
 _ESTIMATES = ("base", "head", "change")

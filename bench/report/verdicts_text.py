@@ -77,7 +77,7 @@ def verdicts_renderable(verdicts: Verdicts) -> RenderableType:
     reasons = [
         f"{line.name}: {line.reason}"
         for line in verdicts.by_weight()
-        if line.verdict in _EXPLAINED or line.detectable is None and line.verdict == "inconclusive"
+        if line.verdict in _EXPLAINED or (line.detectable is None and line.verdict == "inconclusive")
     ]
     below = [
         Padding(Text(text, style="dim"), (0, 0, 0, 2)) for text in (*reasons, *_power_note(verdicts), *verdicts.notes)
@@ -112,7 +112,7 @@ def verdicts_markdown(verdicts: Verdicts) -> str:
     symbol = {0: "✅", 4: "❔"}.get(verdicts.exit_code, "❌")
     parts = [MARKER, f"### {symbol} gen-bench {verdicts.kind}: {_md(verdicts.headline)}", ""]
     parts += [
-        f"`{_code(verdicts.head)}` against `{_code(verdicts.base)}`; chance of any false alarm {verdicts.alpha:.2g}.",
+        f"**{_md(verdicts.head)}** against **{_md(verdicts.base)}**; chance of any false alarm {verdicts.alpha:.2g}.",
         "",
     ]
     loud = [line for line in verdicts.by_weight() if line.verdict not in ("better", "equivalent")]

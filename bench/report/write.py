@@ -24,7 +24,7 @@ def write_report(store: ResultStore, console: Console) -> list[Leaderboard]:
     about = setting(records)
     write_atomically(store.folder / "leaderboard.md", leaderboard_markdown(boards, about).encode())
     write_atomically(store.folder / "leaderboard.csv", leaderboard_csv(boards).encode())
-    pictures = write_pictures(store, records, boards)
+    pictures = write_pictures(store, records, boards) + write_curves(store, records)
     for board in boards:
         console.print(leaderboard_renderable(board, min(console.width, 160), about))
     console.print(f"wrote {store.folder}/leaderboard.md, leaderboard.csv and {pictures} pictures", highlight=False)
@@ -42,6 +42,19 @@ def write_pictures(store: ResultStore, records: list[Record], boards: list[Leade
     for dataset in dict.fromkeys(record.dataset for record in records):
         count += _write_grids(store, [record for record in records if record.dataset == dataset])
     return count
+
+
+def write_curves(store: ResultStore, records: list[Record]) -> int:
+    """``costs.md`` and its plots, where the suite asked for curves. Returns how many pictures that were."""
+    if not any(record.curves for record in records):
+        return 0
+    from bench.report.costs import costs_markdown
+    from bench.report.curve_plot import write_curve_plots
+
+    tables = costs_markdown(records)
+    if tables:
+        write_atomically(store.folder / "costs.md", tables.encode())
+    return write_curve_plots(records, store.folder)
 
 
 def _write_grids(store: ResultStore, records: list[Record]) -> int:

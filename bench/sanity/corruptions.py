@@ -20,13 +20,19 @@ class Corruption:
 
 
 NOISE = Corruption("noise", "Gaussian pixel noise; strength: its standard deviation over 255", (0.05, 0.1, 0.2, 0.4))
-BLUR = Corruption("blur", "Gaussian blur; strength: its standard deviation over the image's side", (0.0125, 0.025, 0.05, 0.1))
+BLUR = Corruption(
+    "blur", "Gaussian blur; strength: its standard deviation over the image's side", (0.0125, 0.025, 0.05, 0.1)
+)
 JPEG = Corruption("jpeg", "JPEG compression; strength: 100 less the quality", (25, 60, 85, 95))
 MODE_DROPPING = Corruption(
-    "mode-dropping", "no samples of some classes, more of the others; strength: share of classes left out", (0.1, 0.3, 0.5, 0.7)
+    "mode-dropping",
+    "no samples of some classes, more of the others; strength: share of classes left out",
+    (0.1, 0.3, 0.5, 0.7),
 )
 DUPLICATION = Corruption(
-    "duplication", "samples repeat one another; strength: share of samples that are copies of other samples", (0.2, 0.4, 0.6, 0.9)
+    "duplication",
+    "samples repeat one another; strength: share of samples that are copies of other samples",
+    (0.2, 0.4, 0.6, 0.9),
 )
 MEMORISED = Corruption(
     "memorised", "training examples handed out as samples; strength: share of samples that are", (0.1, 0.25, 0.5, 1.0)
@@ -39,7 +45,9 @@ REBUILT_NOISE = Corruption(
 )
 REBUILT_BLUR = Corruption("rebuilt-blur", "its reconstructions blurred; strength: as blur", BLUR.strengths)
 JUMPS = Corruption(
-    "jumps", "a PCA decoder that rounds its latents; strength: the grid's step in standard deviations", (0.25, 0.5, 1.0, 2.0)
+    "jumps",
+    "a PCA decoder that rounds its latents; strength: the grid's step in standard deviations",
+    (0.25, 0.5, 1.0, 2.0),
 )
 FLATTENING = Corruption(
     "flattening",
@@ -47,7 +55,9 @@ FLATTENING = Corruption(
     (0.05, 0.2, 0.5, 0.9),
 )
 SPREAD = Corruption(
-    "spread", "points moved off their mode; strength: standard deviation of the move in those of a mode", (1.0, 2.0, 4.0, 8.0)
+    "spread",
+    "points moved off their mode; strength: standard deviation of the move in those of a mode",
+    (1.0, 2.0, 4.0, 8.0),
 )
 
 ALL = (

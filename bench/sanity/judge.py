@@ -25,7 +25,8 @@ class Finding:
     correlation: Spearman's, of strength and worseness over all repetitions, clean data included; +1 follows perfectly, -1 is
     misled. detected: the smallest strength from which on *every* corrupted repetition is worse than *every* clean one (or
     better, for ``better``), None where there is none. found: ``worse`` or ``better`` where the strongest corruption is
-    detected and the correlation is at least 0.5, else ``nothing``. documented: what it must be, or None. values: (strength, mean).
+    detected and the correlation is at least 0.5, else ``nothing``. documented: what it must be, or None (also where
+    the clean data give no value at this n). values: (strength, mean).
     """
 
     metric: str
@@ -85,7 +86,7 @@ def _finding(clean: Sequence[Reading], corrupted: Sequence[Reading]) -> Finding:
         correlation=correlation,
         detected=None if found == "nothing" else detected[found],
         found=found,
-        documented=EXPECTED.get(first.stem, {}).get(first.corruption),
+        documented=EXPECTED.get(first.stem, {}).get(first.corruption) if (strength == 0).any() else None,
         values=tuple((level, float(sign * worse[strength == level].mean())) for level in levels),
     )
 

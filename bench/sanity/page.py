@@ -75,7 +75,11 @@ def card(metric: str, findings: Sequence[Finding]) -> str:
         if finding.fails:
             documented = f"**{documented}: NOT FOUND**"
         values = ", ".join(f"{strength:g}: {value:.3g}" for strength, value in finding.values)
-        noticed = "-" if finding.detected is None else f"{finding.detected:g}{' (better)' if finding.found == 'better' else ''}"
+        noticed = (
+            "-"
+            if finding.detected is None
+            else f"{finding.detected:g}{' (better)' if finding.found == 'better' else ''}"
+        )
         lines.append(
             f"| `{name}` | {finding.corruption} | {finding.correlation:+.2f} | {noticed} | {documented} | {values} |"
         )
@@ -85,7 +89,5 @@ def card(metric: str, findings: Sequence[Finding]) -> str:
 def _corruptions(used: Iterable[str]) -> str:
     names = set(used)
     lines = ["| corruption | what is done | strengths |", "| :-- | :-- | :-- |"]
-    lines += [
-        f"| {c.name} | {c.what} | {', '.join(f'{s:g}' for s in c.strengths)} |" for c in ALL if c.name in names
-    ]
+    lines += [f"| {c.name} | {c.what} | {', '.join(f'{s:g}' for s in c.strengths)} |" for c in ALL if c.name in names]
     return "\n".join(lines) + "\n"

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,7 +90,9 @@ def _of_stage(stage: Stage, metric: Part, strengths: int | None) -> Iterator[Tas
         for corruption in taken:
             levels = corruption.strengths
             if strengths is not None:
-                levels = tuple(levels[i] for i in np.linspace(0, len(levels) - 1, strengths + 1).round().astype(int)[1:])
+                levels = tuple(
+                    levels[i] for i in np.linspace(0, len(levels) - 1, strengths + 1).round().astype(int)[1:]
+                )
             for strength in levels:
                 yield Task(stage, metric, corruption, strength, repeat)
 

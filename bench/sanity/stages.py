@@ -20,6 +20,9 @@ from bench.scoring import FeatureBank
 from bench.space import ImageSpace
 
 SMALLEST_N = 60
+OF_CLASSES = 3
+"""Metrics per class get so many times ``n`` samples (drawn from those of all repetitions): a classifier must learn from them."""
+
 OF_MODELS = frozenset({"reconstructs", "likelihood", "latent"})
 
 
@@ -47,7 +50,9 @@ class Samples(Stage):
         known.NOISE, known.BLUR, known.JPEG, known.MODE_DROPPING, known.DUPLICATION, known.MEMORISED, known.LABEL_NOISE,
     )  # fmt: skip
 
-    def __init__(self, data: Data, bank_of: Callable[[Data, dict[str, Any]], FeatureBank], n: int, repeats: int, seed: int) -> None:
+    def __init__(
+        self, data: Data, bank_of: Callable[[Data, dict[str, Any]], FeatureBank], n: int, repeats: int, seed: int
+    ) -> None:
         """bank_of: makes the feature bank of these splits. n: images of the reference and of the samples in each repetition."""
         images = np.concatenate([data.train, data.test])
         if not isinstance(data.space, ImageSpace):
@@ -108,6 +113,8 @@ class Samples(Stage):
             elif corruption is known.MEMORISED:
                 copied = rng.permutation(len(self.parts["train"]))[: round(strength * self.n)]
                 rows = rows[len(copied) :]
+        if corruption is known.LABEL_NOISE:
+            rows = rng.permutation(everyone)[: OF_CLASSES * self.n]
         labels = None if self.labels is None else self.labels[self.parts["fake"][rows]]
         if labels is not None and corruption is known.LABEL_NOISE:
             labels = known.wrong_labels(labels, strength, rng)
@@ -167,10 +174,10 @@ class Models(Stage):
         return clean
 
     def _with_novel_class(self, data: Data) -> Data:
-        """The training set without its last class, so that anomalies can be told; all of it where there are no labels."""
+        """The training set without its first class, so that anomalies can be told; all of it where there are no labels."""
         if data.train_labels is None:
             return data
-        kept = data.train_labels != data.train_labels.max()
+        kept = data.train_labels != data.train_labels.min()
         return Data(
             data.name, data.space, data.train[kept], data.test, data.train_labels[kept], data.test_labels, data.classes
         )

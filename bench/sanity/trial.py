@@ -23,6 +23,9 @@ from bench.suite import find_config, load_config
 POINTS = {"ring8": "modes", "grid25": "modes", "shapes": "modes", "stacked-mnist": "stacked-modes"}
 """Data sets whose modes are known, and the metric that counts them."""
 
+OPTIONS: dict[str, dict[str, Any]] = {"lpips-diversity": {"pairs": 40}}
+"""Options other than the defaults: a network for every pair would cost more than all else."""
+
 POINT_SAMPLES, POINT_REPEATS = 400, 4
 DEFAULT_DATASET, DEFAULT_EXTRACTOR = "mnist", "effnetlite0"
 
@@ -49,8 +52,8 @@ def try_metrics(
     metrics: Sequence[str] | None = None,
     *,
     extractor_options: dict[str, Any] | None = None,
-    n: int = 200,
-    repeats: int = 5,
+    n: int = 150,
+    repeats: int = 4,
     seed: int = 0,
     strengths: int | None = None,
     points: Sequence[str] = tuple(POINTS),
@@ -69,7 +72,10 @@ def try_metrics(
     if repeats < 3:
         raise BenchError(f"--repeats must be at least 3, got {repeats}: two draws cannot tell a change from chance")
     part = Part(name=extractor, target=registry.find("extractor", extractor).target, options=extractor_options or {})
-    parts = [part_of(name) for name in (sorted(registry.entries("metric")) if metrics is None else metrics)]
+    parts = [
+        part_of(name, OPTIONS.get(name))
+        for name in (sorted(registry.entries("metric")) if metrics is None else metrics)
+    ]
     data = _load(dataset, config)
 
     def bank_of(reference: Data, splits: dict[str, Any]) -> FeatureBank:
@@ -85,9 +91,7 @@ def try_metrics(
     journal = Journal([data.digest(), samples.bank.version, samples.n, repeats, seed])
     done = iter(range(len(tasks)))
     readings = run(tasks, journal, lambda task: on_task(next(done), len(tasks), task) if on_task else None)
-    return Outcome(
-        dataset, extractor, samples.bank.version, samples.n, repeats, judge(readings)
-    )
+    return Outcome(dataset, extractor, samples.bank.version, samples.n, repeats, judge(readings))
 
 
 def _load(name: str, config: Path | None) -> Data:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +34,14 @@ class WeightAverage:
         self.updates += 1
 
     @torch.no_grad()
+    def lag(self) -> float:
+        """How far the average is behind: |average - present weights| / |present weights|, 0 where there are none."""
+        if not self._live:
+            return 0.0
+        behind = torch.stack(torch._foreach_norm(torch._foreach_sub(self._average, self._live))).norm()
+        return float(behind / torch.stack(torch._foreach_norm(self._live)).norm().clamp_min(1e-30))
+
+    @torch.no_grad()
     def apply(self) -> None:
         """Overwrite the model's weights with the average."""
         if self._live:
@@ -42,6 +52,15 @@ class WeightAverage:
         """Overwrite the weights of a copy of the model with the average; the model trains on."""
         if self._average:
             torch._foreach_copy_(_floating_state(copy), self._average)
+
+    def state(self) -> dict[str, Any]:
+        """What ``load`` needs to go on averaging."""
+        return {"updates": self.updates, "average": self._average}
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Any]) -> None:
+        self.updates = state["updates"]
+        torch._foreach_copy_(self._average, state["average"])
 
 
 def _floating_state(model: nn.Module) -> list[Tensor]:

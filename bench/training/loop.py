@@ -20,6 +20,7 @@ from bench.measure.memory import present_mib
 from bench.model import Batch, GenerativeModel
 from bench.sampling import to_model_range
 from bench.training.ema import WeightAverage
+from bench.training.resume import Checkpoints
 
 WARMUP_STEPS = 3
 BLOCK_SECONDS = 0.25
@@ -80,12 +81,26 @@ class Batches:
         self.space = data.space
         self.batch_size = min(batch_size, len(self.x))
         self._generator = torch.Generator().manual_seed(seed)
+        self._epoch = self._generator.get_state()  # as it was before the present epoch was shuffled
+        self._place = 0  # examples of the present epoch that were handed out
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
+            self._epoch = self._generator.get_state()
             order = torch.randperm(len(self.x), generator=self._generator).to(self.x.device)
-            for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
-                yield self._take(order[start : start + self.batch_size])
+            while self._place <= len(order) - self.batch_size:
+                chosen = order[self._place : self._place + self.batch_size]
+                self._place += self.batch_size
+                yield self._take(chosen)
+            self._place = 0
+
+    def state(self) -> dict[str, Any]:
+        """The place in the stream of batches; ``load`` puts a stream that is iterated anew there."""
+        return {"epoch": self._epoch, "place": self._place}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._generator.set_state(state["epoch"])
+        self._place = state["place"]
 
     def once(self) -> Iterator[Batch]:
         """Every training example once, in order: what a prior is fitted on."""
@@ -117,12 +132,17 @@ def train(
     autocast: torch.dtype | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
     checkpoints: Sequence[float] = (),
-    on_checkpoint: Callable[[TrainingResult, float], None] | None = None,
+    on_checkpoint: Callable[[TrainingResult, float, float], None] | None = None,
+    watch: Callable[[TrainingResult, float], float] | None = None,
+    resume: Checkpoints | None = None,
 ) -> TrainingResult:
     """Train until the budget (seconds | images | steps | flops) is spent.
 
-    checkpoints: shares of the budget, ascending, at which ``on_checkpoint(result so far, seconds of training)`` is called off the
-    clock.
+    checkpoints: shares of the budget, ascending, at which ``on_checkpoint(result so far, share, seconds of training)`` is called off
+    the clock.
+    watch: called with the result so far and the share of the budget used at the end of every block; it returns the seconds that
+    it took, which are off the clock.
+    resume: where the state is kept off the clock from time to time, and taken from if an earlier run left one.
 
     The wall-clock budget includes warm-up and weight averaging. Raises TrialFailure('diverged') at the first block whose
     loss is not finite.
@@ -135,7 +155,6 @@ def train(
     began = block_began = held = 0.0
     block_start = 0
     marks = Marks(device)
-    due = [share for share in checkpoints if share < 1]
 
     def spent() -> float:
         match budget_unit:
@@ -163,6 +182,10 @@ def train(
     with quiet_garbage():
         synchronise(device)
         began = block_began = time.perf_counter()
+        if resume is not None:
+            began = time.perf_counter() - resume.restore(model, average, batches, result)
+            block_began, block_start, held = time.perf_counter(), result.steps, present_mib(device)
+        due = [share for share in checkpoints if spent() / budget_amount < share < 1]
         marks.mark()
         while spent() < budget_amount:
             if budget_unit == "flops" and result.flops_per_step is None:
@@ -172,7 +195,8 @@ def train(
             warming = result.steps == WARMUP_STEPS
             share = spent() / budget_amount
             checkpoint = bool(due) and due[0] <= share < 1
-            if not (warming or checkpoint or share >= 1) and time.perf_counter() - block_began < BLOCK_SECONDS:
+            keep = resume is not None and share < 1 and resume.due()
+            if not (warming or checkpoint or keep or share >= 1) and time.perf_counter() - block_began < BLOCK_SECONDS:
                 continue
             synchronise(device)
             now = time.perf_counter()
@@ -190,10 +214,17 @@ def train(
             if on_progress:
                 on_progress(_progress(result, spent() / budget_amount, now - began))
             if checkpoint and on_checkpoint:
+                reached = max(passed for passed in due if passed <= share)
                 due = [later for later in due if later > share]
                 paused = time.perf_counter()
-                on_checkpoint(result, paused - began)
+                on_checkpoint(result, reached, paused - began)
                 synchronise(device)
+                began += time.perf_counter() - paused
+            if watch:
+                began += watch(result, spent() / budget_amount)
+            if keep and resume is not None:
+                paused = time.perf_counter()
+                resume.save(model, average, batches, result, paused - began)
                 began += time.perf_counter() - paused
             block_began, block_start = time.perf_counter(), result.steps
             marks.clear()

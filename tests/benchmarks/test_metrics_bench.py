@@ -244,6 +244,31 @@ def test_memory_of_fifty_thousand(benchmark):
     assert ours <= 2048
 
 
+@linux
+def test_memory_of_the_vendi_score_of_fifty_thousand(benchmark):
+    """N = 50000 in some matrices of d x d and some thousands of rows, where N x N would take 20 GB."""
+    own = ("from bench.metrics.vendi import vendi_score", "[vendi_score(fake)]")
+    ours, _ = benchmark.pedantic(peak_mib, args=(*own, 50_000), rounds=1)
+    square = D * D * 8 / 2**20
+    print(f"\n50000: extra memory {ours:.0f} MiB = {ours / square:.1f} times d x d")
+    assert ours <= 24 * square
+
+
+def test_vendi_score(benchmark, sets):
+    """Against vendi-score's N x N default and its dual, N = 5000."""
+    from vendi_score import vendi
+
+    x = sets[1][:5000]
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    peers = {
+        "vendi-score score_X (N x N)": lambda: vendi.score_X(unit, normalize=False),
+        "vendi-score score_dual": lambda: vendi.score_dual(unit, normalize=False),
+    }
+    from bench.metrics.vendi import _SecondMoment
+
+    beside(benchmark, lambda: _SecondMoment(x).eigenvalues(None), peers, rounds=2)
+
+
 def test_inception_score(benchmark):
     from torch_fidelity.metric_isc import isc_features_to_metric
 

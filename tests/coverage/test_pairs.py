@@ -1,17 +1,16 @@
 import numpy as np
 import pytest
 
-from bench.metrics import validate
-from bench.metrics.frechet import frechet_distance_from_stats
-from bench.metrics.validate import (
+from bench.coverage import pairs as validate
+from bench.coverage.pairs import (
     NOISES,
-    coverage_table,
     empirical,
     frechet_rows,
     inception_rows,
     linear_pair,
     other_rows,
 )
+from bench.metrics.frechet import frechet_distance_from_stats
 
 REPETITIONS = 40
 LOWEST = 0.90
@@ -19,8 +18,8 @@ LOWEST = 0.90
 
 def holds(row):
     """A true coverage of 90 % would show less than this once in 2000 tries."""
-    margin = 3.3 * np.sqrt(LOWEST * (1 - LOWEST) / row["repetitions"])
-    return row["coverage"] is None or LOWEST - margin <= row["coverage"]
+    margin = 3.3 * np.sqrt(LOWEST * (1 - LOWEST) / row.repetitions)
+    return row.coverage is None or LOWEST - margin <= row.coverage
 
 
 @pytest.mark.parametrize("noise", sorted(NOISES))
@@ -39,11 +38,11 @@ def test_intervals_of_the_frechet_distance_hold(noise, equal):
     assert (pair.distance < 1e-12) == equal
     raw, corrected, extrapolated = frechet_rows(pair, 300, 200, REPETITIONS, seed=1)
     for row in (raw, corrected, extrapolated):
-        assert row["offered"] == 1
+        assert row.offered == 1
         assert holds(row), row
-    assert abs(corrected["bias"]) < corrected["sd"] / 2
-    assert raw["target"] == "mean at n"
-    assert corrected["half_width"] < 4 * corrected["sd"]
+    assert abs(corrected.bias) < corrected.sd / 2
+    assert raw.target == "mean at n"
+    assert corrected.half_width < 4 * corrected.sd
 
 
 def test_the_raw_distance_would_not_hold_the_truth():
@@ -58,11 +57,11 @@ def test_the_raw_distance_would_not_hold_the_truth():
 @pytest.mark.parametrize("noise", sorted(NOISES))
 def test_intervals_of_the_other_metrics_hold(noise):
     rows = other_rows(linear_pair(noise, 16, equal=False), 300, 250, REPETITIONS, seed=3)
-    assert [row["metric"] for row in rows] == ["kid", "cmmd_unbiased", "precision", "recall", "density", "coverage"]
+    assert [row.metric for row in rows] == ["kid", "cmmd_unbiased", "precision", "recall", "density", "coverage"]
     for row in rows:
-        assert row["offered"] == 1
+        assert row.offered == 1
         assert holds(row), row
-        assert row["half_width"] < 5 * row["sd"]
+        assert row.half_width < 5 * row.sd
 
 
 def test_intervals_of_the_inception_score_hold():
@@ -77,17 +76,3 @@ def test_a_population_of_given_features_has_their_moments():
     np.testing.assert_allclose(drawn.mean(0), population.mean, atol=0.03)
     np.testing.assert_allclose(np.cov(drawn, rowvar=False), population.covariance, atol=0.05)
     assert {tuple(row) for row in drawn} <= {tuple(row) for row in features.astype(float)}
-
-
-def test_the_table_has_one_row_a_metric_and_setting(monkeypatch):
-    monkeypatch.setattr(validate, "NOISES", {"normal": NOISES["normal"]})
-    monkeypatch.setattr(validate, "FRECHET_SIZES", ((3, 70, 80), (4, 80, 70)))
-    monkeypatch.setattr(validate, "OTHER_SIZES", ((2, 50, 60),))
-    table = coverage_table(repetitions=2)
-    assert len(table) == 2 * (2 * 3 + 1 * 6) + 6
-    assert list(table.columns) == [
-        "metric", "distribution", "d", "n", "m", "target", "coverage", "offered", "bias", "sd", "half_width", "repetitions",
-    ]  # fmt: skip
-    assert table.coverage.dropna().between(0, 1).all()
-    again = coverage_table(repetitions=2)
-    assert table.equals(again)

@@ -108,7 +108,7 @@ def test_energy_is_the_counter_over_the_window(driver):
     assert meter.why_not() is None
     meter.start()
     driver.millijoules += 7_500
-    joules, seconds = meter.stop()
+    joules, _ = meter.stop()
     assert joules == pytest.approx(7.5)
     found = {m.name: m for m in energy_measurements("training", (600.0, 3.0), 1000, 50.0)}
     assert found["training_energy_per_image"] == pytest.approx(0.6)

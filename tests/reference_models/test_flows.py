@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.data.mixtures import Grid25, Ring8
 from bench.model import Batch, BenchError, ImageSpace, SampleGenerator, VectorSpace
 from reference_models.glow import Glow
 from reference_models.networks.invertible import (
@@ -219,3 +220,22 @@ def test_wrong_options_and_spaces() -> None:
             kind(ImageSpace(1, 7, 7))
         with pytest.raises(BenchError, match="splits each vector"):
             kind(VectorSpace(1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dataset", "steps", "options"),
+    [
+        (RealNVP, Ring8, 100, {"layers": 4, "width": 32}),
+        (Glow, Grid25, 100, {"layers": 4, "width": 32}),
+        (SplineFlow, Grid25, 350, {"layers": 2, "width": 64, "learning_rate": 5e-3}),
+    ],
+)
+def test_known_entropy_is_reached_within_five_percent(
+    kind: type[NormalizingFlow], dataset: type, steps: int, options: dict, train: Callable
+) -> None:
+    data = dataset().load()
+    torch.manual_seed(0)
+    model = kind(VectorSpace(2), **options)
+    train(model, torch.as_tensor(data.train), steps, batch_size=256)
+    entropy = data.truth.entropy
+    assert float(model.nll(torch.as_tensor(data.test)).mean()) == pytest.approx(entropy, rel=0.05)

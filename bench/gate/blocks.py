@@ -1,0 +1,231 @@
+"""Blocks of fresh processes, run one after the other and kept as they finish, so that an interrupted run goes on from there."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from bench import provenance
+from bench.errors import BenchError
+from bench.gate.versions import Version
+from bench.suite import Config
+
+SCRIPT = Path(__file__).with_name("block.py")
+BLOCKS = "blocks.jsonl"
+SECONDS = 0.6
+"""Time that all versions together spend in one phase of one cell in a block."""
+
+METRICS: dict[str, tuple[str, str]] = {
+    "training_throughput": ("images/s", "higher"),
+    "sampling_throughput": ("images/s", "higher"),
+    "peak_memory_training": ("MiB", "lower"),
+    "peak_memory_sampling": ("MiB", "lower"),
+}
+"""What a block can measure: unit and better direction."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What every block measures: cells (data set, model), metrics, device and threads."""
+
+    suite: str
+    cells: tuple[dict[str, Any], ...]
+    metrics: tuple[str, ...]
+    device: str
+    threads: int
+    timeout: float
+
+    @property
+    def packages(self) -> list[str]:
+        targets = [cell[key] for cell in self.cells for key in ("model_target", "dataset_target")]
+        return sorted({"bench", *(target.partition(".")[0].partition(":")[0] for target in targets)})
+
+
+def work_of(config: Config, suite_name: str, metrics: Sequence[str], device: str) -> Work:
+    """The cells of a suite: each of its models on each of its data sets. Loads neither data nor torch."""
+    suite = config.suite(suite_name)
+    cells = []
+    for dataset in suite.datasets:
+        dataset_target, dataset_options = config.dataset_source(dataset)
+        for model in suite.models:
+            model_target, model_config = config.model_source(model)
+            cells.append({
+                "name": f"{dataset}/{model}", "dataset_target": dataset_target, "dataset_options": dataset_options,
+                "model_target": model_target, "model_config": model_config, "batch_size": suite.batch_size,
+                "sample_batch": suite.sample_batch, "seed": suite.seeds[0],
+            })  # fmt: skip
+    threads = int(os.environ.get("OMP_NUM_THREADS") or 1)
+    return Work(suite_name, tuple(cells), tuple(metrics), device, threads, suite.timeout)
+
+
+class BlockFailure(Exception):
+    """A block that could not be measured, in one sentence."""
+
+
+class Blocks:
+    """The blocks of one run: ``arms`` name -> version, the first of them is what the others are held against.
+
+    folder: where finished blocks are kept. on_block: called after each block with what it found.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        arms: dict[str, Version],
+        folder: Path,
+        on_block: Callable[[dict[str, Any]], None] = lambda found: None,
+    ) -> None:
+        self.work, self.arms, self.folder, self.on_block = work, arms, folder, on_block
+        self._done = {(b["stage"], b["index"]): b for b in self._stored()}
+        self._checked = False
+
+    @property
+    def path(self) -> Path:
+        return self.folder / BLOCKS
+
+    @property
+    def finished_before(self) -> int:
+        """Blocks that an interrupted run left."""
+        return len(self._done)
+
+    def take(self, stage: int, count: int, cells: Sequence[str]) -> list[dict[str, Any]]:
+        """Blocks 0 ... count - 1 of a stage, with the named cells: those that are stored, the others measured now."""
+        return [self._one(stage, index, cells) for index in range(count)]
+
+    def close(self) -> None:
+        """The run is over: its blocks become history, and the next run measures anew."""
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
+        if self.path.exists():
+            self.path.rename(self.folder / f"finished-{stamp}.jsonl")
+
+    def _one(self, stage: int, index: int, cells: Sequence[str]) -> dict[str, Any]:
+        stored = self._done.get((stage, index))
+        if stored is None or not set(cells) <= set(stored["cells"]):
+            stored = self._measure(stage, index, cells)
+            self._done[stage, index] = stored
+            self._append(stored)
+        self.on_block(stored)
+        return stored
+
+    def _measure(self, stage: int, index: int, cells: Sequence[str]) -> dict[str, Any]:
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
+        spec = {
+            "cells": [cell for cell in self.work.cells if cell["name"] in cells], "metrics": self.work.metrics,
+            "device": self.work.device, "threads": self.work.threads,
+            "cores": quiet_cores(self.work.threads), "seconds": SECONDS, "seed": seed,
+            "packages": self.work.packages,
+            "arms": [{"name": n, "python": v.python, "paths": v.paths} for n, v in self._in_random_order(seed)],
+        }  # fmt: skip
+        began, load = monotonic(), os.getloadavg()[0]
+        found = run_script(spec, next(iter(self.arms.values())).python, self.work)
+        sources = found.pop("sources")
+        if not self._checked:
+            self._check_origin(sources)
+            self._checked = True
+        digests = {name: _sources_digest(modules) for name, modules in sources.items()}
+        return {
+            "stage": stage, "index": index, "cells": list(cells), **found, "sources": digests, "seed": seed,
+            "load": round(load, 2), "seconds": round(monotonic() - began, 2),
+        }  # fmt: skip
+
+    def _in_random_order(self, seed: int) -> list[tuple[str, Version]]:
+        """The reference first (ratios are taken to it), the processes of the others started in random order."""
+        first, *others = self.arms.items()
+        return [first, *(others[i] for i in np.random.default_rng(seed).permutation(len(others)))]
+
+    def _check_origin(self, sources: dict[str, dict[str, list[str]]]) -> None:
+        """Each version must have been measured from its own code, not from an installed copy."""
+        for name, version in self.arms.items():
+            files = [file for file, _ in sources[name].values()]
+            if version.root and not any(Path(file).resolve().is_relative_to(version.root) for file in files):
+                packages = ", ".join(self.work.packages)
+                raise BenchError(
+                    f"'{version.label}' holds none of the packages that are measured ({packages}), so that the installed copy would "
+                    "be timed; run in the repository of the models, or give two environments"
+                )
+
+    def _append(self, block: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(block) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _stored(self) -> list[dict[str, Any]]:
+        """What an interrupted run left; a torn line is measured again."""
+        if not self.path.is_file():
+            return []
+        blocks = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                blocks.append(json.loads(line))
+            except ValueError:
+                continue
+        return blocks
+
+
+def quiet_cores(count: int) -> list[int]:
+    """The ``count`` cores of this process that have least to do just now; none where the system cannot pin processes."""
+    if not hasattr(os, "sched_getaffinity"):
+        return []
+    import psutil
+
+    allowed = os.sched_getaffinity(0)
+    busy = psutil.cpu_percent(interval=0.2, percpu=True)
+    return sorted(sorted(allowed, key=lambda core: busy[core] if core < len(busy) else 0.0)[:count])
+
+
+def run_script(spec: dict[str, Any], python: str, work: Work) -> dict[str, Any]:
+    """Run block.py on ``spec``; BlockFailure with the last line it said where it fails."""
+    with tempfile.TemporaryDirectory(prefix="bench-block-") as folder:
+        path = Path(folder, "spec.json")
+        path.write_text(json.dumps(spec))
+        environment = {**os.environ, "OMP_NUM_THREADS": str(work.threads), "MKL_NUM_THREADS": str(work.threads)}
+        environment.pop("PYTHONPATH", None)
+        process = subprocess.Popen(
+            [python, "-P", str(SCRIPT), str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            out, said = process.communicate(timeout=work.timeout)
+        except subprocess.TimeoutExpired:
+            raise BlockFailure(
+                f"a block took longer than {work.timeout:g} s; raise 'timeout' of suite '{work.suite}'"
+            ) from None
+        finally:
+            _end(process)
+    if process.returncode:
+        last = (said.strip() or "it said nothing").splitlines()[-1]
+        raise BlockFailure(f"a block ended with code {process.returncode}: {last}")
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """No process of the block outlives it, whatever ended it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _sources_digest(modules: dict[str, list[str]]) -> str:
+    return hashlib.sha256(
+        provenance.canonical_json({n: digest for n, (_, digest) in modules.items()}).encode()
+    ).hexdigest()[:12]

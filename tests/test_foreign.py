@@ -1,0 +1,202 @@
+"""`bench score`: anybody's images, from every kind of place, with the warnings that belong to them."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import bench
+from bench.data.digits import Digits
+from bench.errors import BenchError
+from bench.features.effnetlite0 import EfficientNetLite0Extractor
+from bench.features.extract import extract
+from bench.features.reference import ReferenceStatistics
+from bench.foreign import score_images
+from bench.metrics import frechet_distance
+
+METRICS = ("frechet", "kernel")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return Digits(resolution=16).load()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """One feature cache for the module: every set is extracted once."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.fixture(scope="module")
+def sets(digits):
+    """60 samples and 60 reference images."""
+    return digits.test[:60], digits.test[60:120]
+
+
+@pytest.fixture(scope="module")
+def expected(sets):
+    return score_images(*sets, METRICS).measurements
+
+
+def as_folder(images, place, suffix="png"):
+    (place / "deeper").mkdir(parents=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(place / ("deeper" if i % 2 else ".") / f"{i:03}.{suffix}")
+    return place
+
+
+def as_zip(images, place):
+    folder = as_folder(images, place / "unpacked")
+    with zipfile.ZipFile(place / "images.zip", "w") as archive:
+        for file in sorted(folder.rglob("*.png")):
+            archive.write(file, file.relative_to(folder))
+    return place / "images.zip"
+
+
+def as_npz(images, place):
+    np.savez(place / "images.npz", images)
+    return place / "images.npz"
+
+
+def as_npy(images, place):
+    np.save(place / "images.npy", images)
+    return place / "images.npy"
+
+
+@pytest.mark.parametrize("form", [as_folder, as_zip, as_npz, as_npy])
+def test_every_kind_of_place_gives_the_same_numbers(form, sets, expected, tmp_path):
+    place = tmp_path / "samples"
+    place.mkdir()
+    scores = score_images(form(sets[0], place), sets[1], METRICS)
+    assert [m.name for m in scores.measurements] == [m.name for m in expected]
+    for found, due in zip(scores.measurements, expected):
+        assert float(found) == pytest.approx(float(due), rel=1e-4, nan_ok=True)
+        assert found.n == 60
+
+
+def test_the_frame_has_intervals_floor_and_warnings(sets):
+    frame = bench.score(sets[0], sets[1], metrics=("kernel",))
+    assert list(frame.metric) == ["kid_effnetlite0"]
+    row = frame.iloc[0]
+    assert row.low <= row.value <= row.high
+    assert row.n == 60
+    assert row.direction == "lower"
+    assert np.isfinite(row.floor)
+    assert isinstance(frame.attrs["warnings"], list)
+
+
+def test_a_data_set_is_a_reference_and_copies_of_its_training_half_are_said(digits):
+    scores = score_images(digits.train[:60], "digits", ("kernel",))
+    assert scores.reference.name == "digits (test)"
+    assert "60 of 60 samples equal a training image pixel by pixel" in scores.warnings
+    assert "training images against the reference" in scores.floor_means
+
+
+def test_the_verdict_on_memorisation_becomes_a_warning(digits):
+    rng = np.random.default_rng(0)
+    train = digits.train[:150]
+    near = np.clip(train[:60].astype(int) + rng.integers(0, 2, train[:60].shape), 0, 255).astype(np.uint8)
+    scores = score_images(near, digits.test[:60], ("memorisation",), train=train)
+    assert any("closer to training images" in warning for warning in scores.warnings)
+    honest = score_images(digits.test[60:120], digits.test[:60], ("memorisation",), train=train)
+    assert not any("training" in warning for warning in honest.warnings)
+
+
+def test_statistics_are_a_reference_for_the_frechet_distance(sets, tmp_path):
+    extractor = EfficientNetLite0Extractor()
+    features = [extract(images, extractor, batch_size=16) for images in sets]
+    path = ReferenceStatistics.of_features(
+        features[1]["mid"], extractor, "mid", data="digits", data_sha256="0", split="test"
+    ).save(tmp_path / "reference.npz")
+    scores = score_images(sets[0], path, METRICS)
+    (measured,) = scores.measurements
+    assert measured.name == "fd_effnetlite0_mid"
+    assert float(measured) == pytest.approx(
+        float(frechet_distance(features[1]["mid"], features[0]["mid"], interval=False)), rel=1e-5
+    )
+    assert measured.low is None
+    assert any("kernel left out" in warning for warning in scores.warnings)
+    assert any("60 samples are few for 112 dimensions" in warning for warning in scores.warnings)
+
+    mu, sigma = features[1]["mid"].mean(0), np.cov(features[1]["mid"], rowvar=False)
+    np.savez(tmp_path / "foreign.npz", mu=mu, sigma=sigma)  # as pytorch-fid writes them
+    foreign = score_images(sets[0], tmp_path / "foreign.npz", METRICS)
+    assert float(foreign.measurements[0]) == pytest.approx(float(measured), rel=1e-5)
+    assert any("does not say with which weights" in warning for warning in foreign.warnings)
+    np.savez(tmp_path / "wide.npz", mu=np.zeros(7), sigma=np.eye(7))
+    with pytest.raises(BenchError, match="7 numbers a row"):
+        score_images(sets[0], tmp_path / "wide.npz", METRICS)
+    with pytest.raises(BenchError, match="give images as SAMPLES"):
+        score_images(path, sets[1], METRICS)
+
+
+def test_mixed_sizes_and_modes_are_scored(sets, tmp_path):
+    rng = np.random.default_rng(1)
+    for i, image in enumerate(sets[0]):
+        picture = Image.fromarray(image[..., 0])
+        if i % 3 == 1:
+            picture = picture.convert("RGB").resize((24, 20))
+        elif i % 3 == 2:
+            picture = picture.convert("RGBA")
+            picture.putalpha(int(rng.integers(200, 256)))
+        picture.save(tmp_path / f"{i:03}.png")
+    scores = score_images(tmp_path, sets[1], METRICS)
+    assert len(scores.measurements) == 3
+    assert scores.measurements[-1].n == 60
+
+
+def test_a_corrupt_image_is_named_counted_and_with_strict_stops(sets, tmp_path):
+    folder = as_folder(sets[0], tmp_path / "samples")
+    whole = (folder / "000.png").read_bytes()
+    (folder / "000.png").write_bytes(whole[: len(whole) // 2])
+    scores = score_images(folder, sets[1], ("kernel",))
+    assert scores.measurements[0].n == 59
+    (said,) = [warning for warning in scores.warnings if "corrupt" in warning]
+    assert "1 corrupt, left out: 000.png" in said
+    assert any("59 samples against 60 reference images" in warning for warning in scores.warnings)
+    with pytest.raises(BenchError, match=r"000\.png"):
+        score_images(folder, sets[1], ("kernel",), strict=True)
+
+
+def test_jpeg_against_png_and_few_samples_are_said(sets, tmp_path):
+    scores = score_images(
+        as_folder(sets[0], tmp_path / "jpeg", "jpg"), as_folder(sets[1], tmp_path / "png"), ("frechet",)
+    )
+    assert any("holds JPEG and" in warning for warning in scores.warnings)
+    assert any("too few for 112 dimensions" in warning for warning in scores.warnings)
+
+
+def test_the_command_writes_a_table_and_json(sets, tmp_path):
+    np.save(tmp_path / "samples.npy", sets[0])
+    np.save(tmp_path / "reference.npy", sets[1])
+    words = ["score", "samples.npy", "--reference", "reference.npy", "--metrics", "kernel", "--json", "scores.json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.cli", *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "kid_effnetlite0" in done.stdout
+    assert "floor:" in done.stdout
+    content = json.loads((tmp_path / "scores.json").read_text())
+    assert content["samples"] == {"name": "samples.npy", "n": 60}
+    (measured,) = content["measurements"]
+    assert measured["low"] <= measured["value"] <= measured["high"]
+    assert content["floor"]["measurements"][0]["name"] == "kid_effnetlite0"
