@@ -67,7 +67,9 @@ class ConditionalDiffusion(GenerativeModel):
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)
         if self.config.classes is None:
-            raise BenchError("ConditionalDiffusion needs the number of classes, but the data set has no labels; set classes")
+            raise BenchError(
+                "ConditionalDiffusion needs the number of classes, but the data set has no labels; set classes"
+            )
         self.classes: int = self.config.classes
         self.process = ForwardProcess(self.config)
         self.network = denoiser(space, self.config, classes=self.classes)
@@ -82,7 +84,9 @@ class ConditionalDiffusion(GenerativeModel):
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         if batch.labels is None:
-            raise BenchError("ConditionalDiffusion learns from labels, but the batch has none; use a data set with labels")
+            raise BenchError(
+                "ConditionalDiffusion learns from labels, but the batch has none; use a data set with labels"
+            )
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
         x0 = batch.x
         self.class_counts += torch.bincount(batch.labels, minlength=self.classes)

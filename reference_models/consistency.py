@@ -26,9 +26,7 @@ class Consistency(GenerativeModel):
     """Consistency training from data alone (no teacher): one- and two-step sampling."""
 
     family = "consistency"
-    paper = (
-        "Consistency Models, 2023, arXiv 2303.01469; Improved Techniques for Training Consistency Models, 2023, arXiv 2310.14189"
-    )
+    paper = "Consistency Models, 2023, arXiv 2303.01469; Improved Techniques for Training Consistency Models, 2023, arXiv 2310.14189"
     known_failures = (
         "Training from scratch is slow and noisy: short runs give blurred or speckled samples, far behind a diffusion model of the "
         "same size that may use many steps."
