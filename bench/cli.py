@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from bench.commands import ab, compare, coverage, gate, machine, sanity, scores, suites
+from bench.commands import ab, compare, coverage, gate, history, machine, sanity, scores, suites
 from bench.commands.options import INTERRUPTED, OK, USAGE
 from bench.errors import BenchError
 
@@ -34,9 +34,11 @@ for name, command in {
     "gate": gate.gate,
     "sanity": sanity.sanity,
     "coverage": coverage.coverage,
+    "history": history.history,
     "schema": suites.schema,
     "doctor": machine.doctor,
     "noise": machine.noise,
+    "scaling": machine.scaling,
 }.items():
     app.command(name)(command)
 

@@ -1,67 +1,66 @@
 """Denoising diffusion: learn to undo Gaussian noise of every strength, then undo it step by step.
 
-q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, 1 - alpha_bar_t),   t = 1/1000, 2/1000 ... 1
+The forward process q, the meaning of x0, epsilon and v prediction and the weights of the loss are in ``forward_process``;
+the samplers, as functions of a denoiser, in ``samplers``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
+from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
 from reference_models.networks.build import DenoiserConfig, denoiser
-from reference_models.samplers import sample_ddim, sample_ddpm
-from reference_models.schedules import TIMES, draw_times, set_learning_rate
+from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
+from reference_models.schedules import set_learning_rate
 
-STEPS = 1000  # of the forward process
-CHOICES = {
-    "schedule": ("cosine", "linear"),
-    "prediction": ("v", "epsilon"),
-    "times": TIMES,
-    "sampler": ("ddim", "ddpm"),
-}
+VARIANCES = {"posterior": 0.0, "beta": 1.0}  # fixed: the share of log beta in the logarithm, see ``sample_ddpm``
+VLB_WEIGHT = 0.001  # of the variational bound beside the loss of the mean (Improved DDPM, 2021, arXiv 2102.09672)
 
 
 class DDPM(GenerativeModel):
-    """Denoising diffusion with a U-Net: v or epsilon prediction, cosine or linear schedule, DDIM or ancestral sampling."""
+    """Denoising diffusion: x0, epsilon or v prediction, min-SNR, learned variance; DDPM, DDIM, Heun or DPM-Solver++ sampling."""
 
     family = "diffusion"
     paper = (
-        "Denoising Diffusion Probabilistic Models, 2020, arXiv 2006.11239; DDIM, 2020, arXiv 2010.02502; cosine schedule: "
-        "2021, arXiv 2102.09672; v prediction: Progressive Distillation, 2022, arXiv 2202.00512"
+        "Denoising Diffusion Probabilistic Models, 2020, arXiv 2006.11239; DDIM, 2020, arXiv 2010.02502; cosine schedule and "
+        "learned variance: 2021, arXiv 2102.09672; v prediction: Progressive Distillation, 2022, arXiv 2202.00512; "
+        "DPM-Solver++, 2022, arXiv 2211.01095; min-SNR weighting, 2023, arXiv 2303.09556"
     )
     known_failures = (
         "Epsilon prediction with the cosine schedule leaves some samples as pixel noise after short training: near t = 1 the "
         "clean image is a small difference of large numbers. Ancestral sampling needs hundreds of steps."
     )
     spaces = (ImageSpace, VectorSpace)
-    signal: Tensor
-    noise: Tensor
 
     @dataclasses.dataclass(frozen=True)
-    class Config(DenoiserConfig):
-        """times: how training times are drawn, see ``draw_times``; DDPM itself is "uniform". steps: of sampling, at most 1000. eta: noise of DDIM steps, 0 (none) to 1 (as much as DDPM)."""
+    class Config(ProcessConfig, DenoiserConfig):
+        """schedule, prediction, weighting, times: see ``ProcessConfig``. width ... patch: see ``DenoiserConfig``.
+
+        sampler: "ddim", "ddpm" (ancestral), "heun" or "dpm-solver++" (2M). steps: of sampling, at most 1000.
+        eta: noise of DDIM steps, 0 (none) to 1 (as much as DDPM).
+        variance: of ancestral steps, "posterior" (the smaller bound), "beta" (the larger) or "learned" between the two.
+        """
 
         learning_rate: float = 5e-3
-        schedule: str = "cosine"
-        prediction: str = "v"
-        times: str = "logit-normal"
+        variance: str = "posterior"
         sampler: str = "ddim"
         steps: int = 25
         eta: float = 0.0
 
         def __post_init__(self) -> None:
-            super().__post_init__()
+            ProcessConfig.__post_init__(self)
+            DenoiserConfig.__post_init__(self)
             if self.learning_rate <= 0:
                 raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-            for name, choices in CHOICES.items():
-                if getattr(self, name) not in choices:
-                    raise ValueError(f"{name} must be one of {', '.join(choices)}, got '{getattr(self, name)}'")
+            if self.sampler not in DIFFUSION_SAMPLERS:
+                raise ValueError(f"sampler must be one of {', '.join(DIFFUSION_SAMPLERS)}, got '{self.sampler}'")
+            if self.variance not in (*VARIANCES, "learned"):
+                raise ValueError(f"variance must be one of {', '.join(VARIANCES)}, learned, got '{self.variance}'")
             if not 1 <= self.steps <= STEPS:
                 raise ValueError(f"steps must lie in 1 ... {STEPS}, got {self.steps}")
             if not 0 <= self.eta <= 1:
@@ -69,71 +68,82 @@ class DDPM(GenerativeModel):
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)
-        self.network = denoiser(space, self.config)
+        self.process = ForwardProcess(self.config)
+        self.learned_variance = self.config.variance == "learned"
+        self.network = denoiser(space, self.config, outputs=2 if self.learned_variance else 1)
         self.optimizer = torch.optim.Adam(self.parameters(), betas=(0.9, 0.99), fused=True)
-        self.alphas_cumprod = SCHEDULES[self.config.schedule]()  # of t = 0, 1/1000 ... 1, float64, on the host
-        self.register_buffer("signal", self.alphas_cumprod.sqrt().float(), persistent=False)
-        self.register_buffer("noise", (1 - self.alphas_cumprod).sqrt().float(), persistent=False)
+        self.limit = 1.0 if isinstance(space, ImageSpace) else None  # images are clipped to their range
 
     @property
     def nfe(self) -> int:
-        return self.config.steps
+        return DIFFUSION_SAMPLERS[self.config.sampler].evaluations(self.config.steps)
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
-        x0, index = batch.x, self.draw_index(len(batch), batch.x.device)
+        x0 = batch.x
+        index = self.process.draw_index(len(batch), x0.device)
         epsilon = torch.randn_like(x0)
-        signal, noise = (table[index].view(-1, *[1] * (x0.ndim - 1)) for table in (self.signal, self.noise))
-        output = self.network(signal * x0 + noise * epsilon, index / STEPS)
-        target = signal * epsilon - noise * x0 if self.config.prediction == "v" else epsilon
-        loss = F.mse_loss(output.float(), target)
+        x = self.process.diffuse(x0, epsilon, index)
+        output, mix = self.evaluate(x, index / STEPS)
+        loss = simple = self.process.loss(output, x0, epsilon, index)
+        losses = {"loss": simple.detach()}
+        if mix is not None:
+            bound = self.variance_bound(output.detach(), mix, x0, x, index)
+            loss = simple + VLB_WEIGHT * bound
+            losses["vlb"] = bound.detach()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return {"loss": loss.detach()}
+        return losses
 
-    def draw_index(self, n: int, device: torch.device) -> Tensor:
-        """``(n,)`` step numbers in 1 ... 1000."""
-        return (draw_times(n, self.config.times, device) * STEPS).long().clamp_(max=STEPS - 1) + 1
+    def evaluate(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
+        """x_t and times ``(B,)`` -> the prediction, and where the variance is learned its mix in [0, 1]; both of x's shape."""
+        output = self.network(x, t)
+        if not self.learned_variance:
+            return output, None
+        output, mix = output.float().chunk(2, dim=1)
+        return output, torch.sigmoid(mix)
 
-    def alpha_bar(self, t: float) -> float:
-        """alpha_bar of a time in [0, 1]."""
-        return float(self.alphas_cumprod[round(t * STEPS)])
+    def variance_bound(self, output: Tensor, mix: Tensor, x0: Tensor, x: Tensor, index: Tensor) -> Tensor:
+        """KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) of all steps, in nats per dimension: only the variance learns from it.
 
-    def denoise(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        The first step (to the data) has no posterior variance; it is taken as one of the second step's size.
+        """
+        table = self.process.alphas_cumprod.to(device=x.device, dtype=torch.float32)
+        a, b = (table[i].view(-1, *[1] * (x.ndim - 1)) for i in (index, (index - 1).clamp_min(1)))
+        a = torch.where(a == b, table[2], a)
+        log_beta, log_posterior = torch.log(1 - a / b), torch.log((1 - a / b) * (1 - b) / (1 - a))
+        log_variance = mix * log_beta + (1 - mix) * log_posterior
+        guess = self.guess(output, x, index)
+        gap = b.sqrt() * (1 - a / b) / (1 - a) * (guess - x0)  # between the two means
+        ratio = (log_posterior.exp() + gap.square()) / log_variance.exp()
+        return STEPS * 0.5 * (log_variance - log_posterior + ratio - 1).mean()
+
+    def guess(self, output: Tensor, x: Tensor, index: Tensor) -> Tensor:
+        """x_0 that the ``output`` stands for, at one time for each example."""
+        shape = (-1, *[1] * (x.ndim - 1))
+        signal, noise = self.process.signal[index].view(shape), self.process.noise[index].view(shape)
+        if self.config.prediction == "x0":
+            x0 = output
+        elif self.config.prediction == "epsilon":
+            x0 = (x - noise * output) / signal
+        else:
+            x0 = signal * x - noise * output
+        return x0 if self.limit is None else x0.clamp(-self.limit, self.limit)
+
+    def denoise(self, x: Tensor, t: float) -> Denoised:
         """x_t ``(B, *shape)`` and t in (0, 1] -> the expected x_0 (images: clipped to their range) and the epsilon of it."""
-        output = self.network(x, torch.full((len(x),), t, device=x.device)).float()
-        signal, noise = math.sqrt(self.alpha_bar(t)), math.sqrt(1 - self.alpha_bar(t))
-        x0 = signal * x - noise * output if self.config.prediction == "v" else (x - noise * output) / signal
-        if isinstance(self.space, ImageSpace):
-            x0 = x0.clamp(-1, 1)
-        return x0, (x - signal * x0) / noise
+        output, mix = self.evaluate(x, torch.full((len(x),), t, device=x.device))
+        x0, epsilon = self.process.clean(output.float(), x, t, self.limit)
+        return Denoised(x0, epsilon, VARIANCES[self.config.variance] if mix is None else mix)
 
     def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
-        steps = options.get("steps", self.config.steps)
-        times = [round(STEPS * (1 - step / steps)) / STEPS for step in range(steps)] + [0.0]
-        x = generator.randn(*self.space.shape)
-
-        def randn_like(x: Tensor) -> Tensor:
-            return generator.randn(*x.shape[1:])
-
-        if self.config.sampler == "ddpm":
-            return sample_ddpm(self.denoise, x, times, self.alpha_bar, randn_like)
-        return sample_ddim(self.denoise, x, times, self.alpha_bar, randn_like, options.get("eta", self.config.eta))
-
-
-def linear_schedule() -> Tensor:
-    """beta rises linearly from 1e-4 to 0.02 (DDPM) -> alpha_bar at 0 ... 1000 steps, ``(1001,)`` float64, 1 at first."""
-    betas = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64)
-    return torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
-
-
-def cosine_schedule() -> Tensor:
-    """alpha_bar = cos^2 with offset 0.008, each beta at most 0.999 (Improved DDPM) -> as ``linear_schedule``."""
-    t = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)
-    cosine = torch.cos((t + 0.008) / 1.008 * math.pi / 2).square()
-    betas = (1 - cosine[1:] / cosine[:-1]).clamp(max=0.999)
-    return torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
-
-
-SCHEDULES = {"cosine": cosine_schedule, "linear": linear_schedule}
+        return sample_diffusion(
+            self.denoise,
+            generator.randn(*self.space.shape),
+            self.process.alpha_bar,
+            lambda x: generator.randn(*x.shape[1:]),
+            sampler=options.get("sampler", self.config.sampler),
+            steps=options.get("steps", self.config.steps),
+            eta=options.get("eta", self.config.eta),
+        )

@@ -1,6 +1,6 @@
 """Flow matching: learn the velocity of straight paths from noise to data, then follow it.
 
-x_t = (1 - t) noise + t data,   velocity = data - noise,   loss = |network(x_t, t) - velocity|^2
+x_t = (1 - t) noise + t data,   velocity = data - noise = (data - x_t) / (1 - t),   loss = |prediction - velocity|^2
 """
 
 from __future__ import annotations
@@ -14,27 +14,41 @@ from torch import Tensor
 
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.networks.build import DenoiserConfig, denoiser
-from reference_models.samplers import EVALUATIONS, ODE_SAMPLERS, uniform_times
+from reference_models.samplers import EVALUATIONS, ODE_SAMPLERS, sample_adaptive, uniform_times
 from reference_models.schedules import TIMES, draw_times, set_learning_rate
+
+SAMPLERS = (*ODE_SAMPLERS, "adaptive")
+COUPLINGS = ("independent", "optimal")
+PREDICTIONS = ("velocity", "data")
+NEAREST = 0.05  # to t = 1, where the velocity of predicted data is divided by 1 - t in training
 
 
 class FlowMatching(GenerativeModel):
-    """Flow matching on straight paths (rectified flow): a U-Net velocity field, integrated by Euler, midpoint or Heun."""
+    """Flow matching on straight paths (rectified flow), with optional minibatch-OT coupling; Euler, midpoint, Heun or adaptive."""
 
     family = "flow matching"
     paper = (
         "Flow Matching for Generative Modeling, 2022, arXiv 2210.02747; Flow Straight and Fast (rectified flow), 2022, "
-        "arXiv 2209.03003; logit-normal times: Scaling Rectified Flow Transformers, 2024, arXiv 2403.03206"
+        "arXiv 2209.03003; minibatch optimal transport: 2023, arXiv 2302.00482; logit-normal times: Scaling Rectified Flow "
+        "Transformers, 2024, arXiv 2403.03206; data prediction: Back to Basics, 2025, arXiv 2511.13720"
     )
     known_failures = "With few solver steps, samples shrink towards averages of several images, because the learned paths are curved."
     spaces = (ImageSpace, VectorSpace)
 
     @dataclasses.dataclass(frozen=True)
     class Config(DenoiserConfig):
-        """times: how training times are drawn, see ``draw_times``. steps: of the sampler, one or two evaluations each."""
+        """prediction: the network returns the "velocity", or the "data" from which the velocity follows; the loss is that of the velocity.
+        times: how training times are drawn, see ``draw_times``. noise_shift: how far the mean of logit-normal times lies
+        towards noise; what is large in an image is decided there. coupling: of noise and data within a batch, "independent" or the
+        "optimal" assignment (least sum of squared distances), whose paths cross less.
+        sampler: "euler", "midpoint", "heun" of ``steps`` steps with one or two evaluations each, or "adaptive".
+        """
 
         learning_rate: float = 5e-3
+        prediction: str = "velocity"
+        coupling: str = "independent"
         times: str = "logit-normal"
+        noise_shift: float = 0.0
         sampler: str = "euler"
         steps: int = 25
 
@@ -42,10 +56,10 @@ class FlowMatching(GenerativeModel):
             super().__post_init__()
             if self.learning_rate <= 0:
                 raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-            if self.times not in TIMES:
-                raise ValueError(f"times must be one of {', '.join(TIMES)}, got '{self.times}'")
-            if self.sampler not in ODE_SAMPLERS:
-                raise ValueError(f"sampler must be one of {', '.join(ODE_SAMPLERS)}, got '{self.sampler}'")
+            choices = {"prediction": PREDICTIONS, "coupling": COUPLINGS, "times": TIMES, "sampler": SAMPLERS}
+            for name, allowed in choices.items():
+                if getattr(self, name) not in allowed:
+                    raise ValueError(f"{name} must be one of {', '.join(allowed)}, got '{getattr(self, name)}'")
             if self.steps < 1:
                 raise ValueError(f"steps must be at least 1, got {self.steps}")
 
@@ -54,29 +68,64 @@ class FlowMatching(GenerativeModel):
         self.network = denoiser(space, self.config)
         self.optimizer = torch.optim.Adam(self.parameters(), betas=(0.9, 0.99), fused=True)
 
+        self.adaptive_nfe = 0  # network evaluations that the last adaptive sampling took
+
     @property
     def nfe(self) -> int:
+        if self.config.sampler == "adaptive":
+            return self.adaptive_nfe
         return self.config.steps * EVALUATIONS[self.config.sampler]
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
-        data = batch.x
-        noise = torch.randn_like(data)
-        t = draw_times(len(batch), self.config.times, data.device)
+        data, noise = batch.x, torch.randn_like(batch.x)
+        if self.config.coupling == "optimal":
+            noise = noise[optimal_assignment(data, noise)]
+        t = draw_times(len(batch), self.config.times, data.device, -self.config.noise_shift)
         at = t.view(-1, *[1] * (data.ndim - 1))
-        velocity = self.network((1 - at) * noise + at * data, t)
-        loss = F.mse_loss(velocity.float(), data - noise)
+        x = (1 - at) * noise + at * data
+        output = self.network(x, t).float()
+        if self.config.prediction == "velocity":
+            loss = F.mse_loss(output, data - noise)
+        else:
+            loss = F.mse_loss(output / (1 - at).clamp_min(NEAREST), data / (1 - at).clamp_min(NEAREST))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         return {"loss": loss.detach()}
 
-    def velocity(self, x: Tensor, t: float) -> Tensor:
-        """dx/dt at time t; noise is at t = 0, data at t = 1."""
-        return self.network(x, torch.full((len(x),), t, device=x.device)).float()
+    def velocity(self, x: Tensor, t: float | Tensor, nearest: float = NEAREST) -> Tensor:
+        """dx/dt at time t, a number or ``(B,)``; noise is at t = 0, data at t = 1. nearest: smallest 1 - t that is divided by."""
+        times = torch.as_tensor(t, dtype=torch.float32, device=x.device).expand(len(x))
+        output = self.network(x, times).float()
+        if self.config.prediction == "velocity":
+            return output
+        return (output - x) / (1 - times).clamp_min(nearest).view(-1, *[1] * (x.ndim - 1))
 
     def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
         steps = options.get("steps", self.config.steps)
-        sampler = ODE_SAMPLERS[options.get("sampler", self.config.sampler)]
-        x = sampler(self.velocity, generator.randn(*self.space.shape), uniform_times(0.0, 1.0, steps))
+        name = options.get("sampler", self.config.sampler)
+        calls = 0
+
+        def velocity(x: Tensor, t: float | Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return self.velocity(x, t, 1 / steps)  # predicted data is reached by a last step of Euler
+
+        x, times = generator.randn(*self.space.shape), uniform_times(0.0, 1.0, steps)
+        if name == "adaptive":
+            x = sample_adaptive(velocity, x, times)
+            self.adaptive_nfe = calls
+        else:
+            x = ODE_SAMPLERS[name](velocity, x, times)
         return x.clamp(-1, 1) if isinstance(self.space, ImageSpace) else x
+
+
+def optimal_assignment(data: Tensor, noise: Tensor) -> Tensor:
+    """For each row of ``data`` the row of ``noise`` it is coupled with, ``(B,)``: the permutation with the least sum of squared
+    distances ("Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport", 2023, arXiv
+    2302.00482). Solved exactly on the host, O(B^3)."""
+    from scipy.optimize import linear_sum_assignment
+
+    cost = torch.cdist(data.flatten(1).float(), noise.flatten(1).float()).square()
+    return torch.as_tensor(linear_sum_assignment(cost.cpu().numpy())[1], device=data.device)

@@ -17,13 +17,13 @@ def set_learning_rate(optimizer: Optimizer, peak: float, progress: float) -> Non
         group["lr"] = peak * warm * (1.0 - progress)
 
 
-def draw_times(n: int, kind: str, device: torch.device) -> Tensor:
+def draw_times(n: int, kind: str, device: torch.device, shift: float = 0.0) -> Tensor:
     """``(n,)`` times in (0, 1), stratified over the batch: less noise in the loss than independent draws.
 
-    kind: "uniform", or "logit-normal" (the sigmoid of N(0, 1)), which trains most where neither noise nor data dominates
+    kind: "uniform", or "logit-normal" (the sigmoid of N(shift, 1)), which trains most where neither noise nor data dominates
     and structure is decided ("Scaling Rectified Flow Transformers", 2024, arXiv 2403.03206).
     """
     uniform = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
     if kind == "uniform":
         return uniform
-    return torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4)).sigmoid()
+    return torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4)).add(shift).sigmoid()

@@ -1,4 +1,4 @@
-"""`bench doctor|noise`: what this machine can measure, and how much it differs from itself."""
+"""`bench doctor|noise|scaling`: what this machine can measure, how much it differs from itself, how speed grows with size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import OK, ResultsOption
+from bench.commands.options import OK, ConfigOption, ResultsOption
+from bench.errors import BenchError
 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
@@ -86,3 +87,57 @@ def _waiting(device: str) -> None:
     import sys
 
     print(f"waiting: a trial runs on {device}", file=sys.stderr)
+
+
+def scaling(
+    model: Annotated[str, typer.Argument(help="A registered model or a [models.NAME] variant.")],
+    resolutions: Annotated[str | None, typer.Option(help="Side lengths in pixels, e.g. 8,16,32.")] = None,
+    batches: Annotated[str | None, typer.Option(help="Batch sizes, e.g. 8,16,32.")] = None,
+    widths: Annotated[str | None, typer.Option(help="Values of the model's option 'width', e.g. 16,32.")] = None,
+    processes: Annotated[str | None, typer.Option(help="Numbers of training processes, e.g. 1,2.")] = None,
+    resolution: Annotated[int, typer.Option(help="Side length where it is not varied.", min=1)] = 16,
+    batch: Annotated[int, typer.Option(help="Batch size (of each process) where it is not varied.", min=1)] = 32,
+    channels: Annotated[int, typer.Option(help="Colour channels.", min=1, max=4)] = 1,
+    device: DeviceOption = "auto",
+    config: ConfigOption = None,
+    results: ResultsOption = Path("results"),
+) -> int:
+    """How a model's speed grows with resolution, batch size, width and number of processes."""
+    from rich.console import Console
+
+    from bench import api
+    from bench.execute.torchrun import measure_processes
+    from bench.measure.lock import device_lock
+    from bench.report.scaling import scaling_renderable
+    from bench.scaling import Setup, measure_axis, save_scaling
+    from bench.suite import find_config, load_config
+
+    axes = {"resolution": resolutions, "batch": batches, "width": widths}
+    sizes = {axis: _sizes(f"--{axis}s", text) for axis, text in axes.items() if text is not None}
+    counts = _sizes("--processes", processes) if processes is not None else []
+    if not sizes and not counts:
+        raise BenchError("bench scaling varies nothing; give --resolutions, --batches, --widths or --processes")
+    target, options = load_config(find_config(config)).model_source(model)
+    where = api.resolve_device(device)
+    setup = Setup(target, options, where, resolution, batch, None, channels)
+    console = Console()
+    with device_lock(where, lambda: _waiting(where)), Console(stderr=True).status("timing") as shown:
+        points = [p for axis, values in sizes.items() for p in measure_axis(setup, axis, values, on_value=shown.update)]
+        parallel = []
+        for number in counts:
+            shown.update(f"{number} processes")
+            parallel.append(measure_processes(setup, number))
+    console.print(scaling_renderable(model, points, parallel))
+    console.print(f"wrote {save_scaling(model, setup, points, parallel, results)}", highlight=False, soft_wrap=True)
+    return OK
+
+
+def _sizes(option: str, text: str) -> list[int]:
+    """The sizes in "8,16,32"."""
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BenchError(f"{option} takes whole numbers with commas between them, got '{text}'") from None
+    if min(values) < 1:
+        raise BenchError(f"{option} takes numbers from 1 up, got '{text}'")
+    return values

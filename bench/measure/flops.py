@@ -110,7 +110,10 @@ class _Operators(TorchDispatchMode):
 def _kind(operator: Any) -> str:
     """``moves`` (data and bookkeeping), ``light`` (about one FLOP an element) or ``unknown``."""
     space, _, name = _name(operator).partition(".")
-    tags = {str(tag).rpartition(".")[2] for tag in getattr(operator, "tags", ())}
+    tags = _tags(operator)
+    if name.endswith("_backward"):
+        forward = getattr(torch.ops.aten, name.removesuffix("_backward"), None)
+        tags |= _tags(getattr(forward, "default", None))
     if tags & {"pointwise", "reduction"} and name != "clone":
         return "light"
     if (
@@ -123,6 +126,10 @@ def _kind(operator: Any) -> str:
     if space == "aten" and name.startswith(_LIGHT):
         return "light"
     return "moves" if space == "aten" and (name == "t" or name.startswith(_MOVES)) else "unknown"
+
+
+def _tags(operator: Any) -> set[str]:
+    return {str(tag).rpartition(".")[2] for tag in getattr(operator, "tags", ())}
 
 
 def _name(operator: Any) -> str:

@@ -1,4 +1,5 @@
-"""FLOPs of operators that torch's counter has no formula for: attention on a CPU, recurrent layers, Fourier transforms.
+"""FLOPs of operators that torch's counter has no formula for: attention on a CPU, recurrent layers, Fourier
+transforms, products with a vector, distances.
 
 A multiply and an add are two FLOPs, as in torch's own formulas. Arguments are shapes in place of tensors.
 """
@@ -48,6 +49,19 @@ def rnn_backward(x: Shape, weights: Sequence[Shape], *_: Any, **__: Any) -> int:
     return 2 * rnn(x, weights)
 
 
+def matrix_vector(matrix: Shape, *_: Any, **__: Any) -> int:
+    return 2 * math.prod(matrix)
+
+
+def plus_matrix_vector(_: Shape, matrix: Shape, *__: Any, **___: Any) -> int:
+    return 2 * math.prod(matrix)
+
+
+def distances(x: Shape, y: Shape, *_: Any, **__: Any) -> int:
+    """Difference, square and sum for every pair of rows and every coordinate."""
+    return 3 * math.prod(x) * y[-2]
+
+
 def fft_complex(x: Shape, dim: Sequence[int], *_: Any, **__: Any) -> int:
     """``5 N log2 N`` a transform of N points (Cooley & Tukey 1965; the convention of FFTW's benchmarks)."""
     return _fft(x, dim, 5.0)
@@ -79,6 +93,11 @@ _NAMED: dict[str, Callable[..., int]] = {
     "_cudnn_rnn_backward": rnn_backward,
     "miopen_rnn": rnn,
     "miopen_rnn_backward": rnn_backward,
+    "mv": matrix_vector,
+    "addmv": plus_matrix_vector,
+    "dot": matrix_vector,
+    "vdot": matrix_vector,
+    "_cdist_forward": distances,
     "_fft_c2c": fft_complex,
     "_fft_r2c": fft_from_real,
     "_fft_c2r": fft_to_real,

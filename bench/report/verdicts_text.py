@@ -112,7 +112,7 @@ def verdicts_markdown(verdicts: Verdicts) -> str:
     symbol = {0: "✅", 4: "❔"}.get(verdicts.exit_code, "❌")
     parts = [MARKER, f"### {symbol} gen-bench {verdicts.kind}: {_md(verdicts.headline)}", ""]
     parts += [
-        f"`{_code(verdicts.head)}` against `{_code(verdicts.base)}`; chance of any false alarm {verdicts.alpha:.2g}.",
+        f"**{_md(verdicts.head)}** against **{_md(verdicts.base)}**; chance of any false alarm {verdicts.alpha:.2g}.",
         "",
     ]
     loud = [line for line in verdicts.by_weight() if line.verdict not in ("better", "equivalent")]

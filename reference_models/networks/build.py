@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -44,17 +45,27 @@ class DenoiserConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
-def denoiser(space: Space, config: DenoiserConfig, classes: int = 0) -> nn.Module:
-    """``(x, t, labels=None) -> a tensor of x's shape``, all zero at initialisation: a U-Net or a perceptron."""
+def denoiser(space: Space, config: DenoiserConfig, classes: int = 0, outputs: int = 1) -> nn.Module:
+    """``(x, t, labels=None) -> outputs`` tensors of x's shape, one after the other in dimension 1; all zero at initialisation.
+
+    A U-Net for images, a perceptron for vectors. classes: see ``Conditioning``.
+    """
     if isinstance(space, VectorSpace):
         if config.multipliers or config.attention or config.patch:
             raise BenchError(
                 f"multipliers, attention and patch belong to images, but the data set holds {space}; remove them"
             )
-        return MLPDenoiser(space.size, width=config.width or 128, blocks=config.blocks or 3, classes=classes)
+        return MLPDenoiser(
+            space.size, width=config.width or 128, blocks=config.blocks or 3, classes=classes, outputs=outputs
+        )
     assert isinstance(space, ImageSpace)
+    return unet(space, config, classes=classes, out_channels=outputs * space.channels)
+
+
+def unet(space: ImageSpace, config: DenoiserConfig, **options: Any) -> UNet:
+    """A U-Net for images of ``space``; what ``config`` leaves open follows the resolution. options: of ``UNet``."""
     patch = config.patch or default_patch(space)
-    network = UNet(
+    return UNet(
         space.channels,
         (space.height, space.width),
         width=config.width or (16 if max(space.height, space.width) <= 16 else 32),
@@ -62,9 +73,8 @@ def denoiser(space: Space, config: DenoiserConfig, classes: int = 0) -> nn.Modul
         blocks=config.blocks or 1,
         attention=config.attention,
         patch=patch,
-        classes=classes,
+        **options,
     )
-    return network
 
 
 def default_patch(space: ImageSpace) -> int:

@@ -25,23 +25,31 @@ class Fourier(nn.Module):
 
 
 class Conditioning(nn.Module):
-    """Time ``(B,)`` in [0, 1] and optional labels ``(B,)`` int64 -> ``(B, width)``.
+    """Time ``(B,)`` in [0, 1], optional labels ``(B,)`` int64 and optional level ``(B,)`` in [0, 1] -> ``(B, width)``.
 
     classes: number of classes, 0 for an unconditional model. The label ``classes`` itself means "no class given": what a
     model sees when labels are dropped for classifier-free guidance, and what ``labels=None`` stands for.
+    level: is there a second number beside the time, as the noise on the small image that super-resolution begins with?
     """
 
-    def __init__(self, width: int, classes: int = 0, frequencies: int = 32) -> None:
+    def __init__(self, width: int, classes: int = 0, frequencies: int = 32, *, level: bool = False) -> None:
         super().__init__()
         self.classes = classes
-        self.time = nn.Sequential(
-            Fourier(frequencies), nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width)
-        )
+
+        def number() -> nn.Sequential:
+            return nn.Sequential(
+                Fourier(frequencies), nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width)
+            )
+
+        self.time = number()
+        self.level = number() if level else None
         self.label = nn.Embedding(classes + 1, width) if classes else None
         self.activation = nn.SiLU()
 
-    def forward(self, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, t: Tensor, labels: Tensor | None = None, level: Tensor | None = None) -> Tensor:
         embedding = self.time(t)
+        if self.level is not None and level is not None:
+            embedding = embedding + self.level(level)
         if self.label is not None:
             if labels is None:
                 labels = torch.full(t.shape, self.classes, dtype=torch.int64, device=t.device)

@@ -18,9 +18,9 @@ def mlp(inputs: int, outputs: int, width: int, depth: int = 2) -> nn.Sequential:
 
 
 class MLPDenoiser(nn.Module):
-    """``(B, size), (B,) times in [0, 1], optional (B,) labels -> (B, size)``, residual, zero at first."""
+    """``(B, size), (B,) times in [0, 1], optional (B,) labels -> (B, outputs x size)``, residual, zero at first."""
 
-    def __init__(self, size: int, *, width: int = 128, blocks: int = 3, classes: int = 0) -> None:
+    def __init__(self, size: int, *, width: int = 128, blocks: int = 3, classes: int = 0, outputs: int = 1) -> None:
         super().__init__()
         self.condition = Conditioning(width, classes)
         self.enter = nn.Linear(size, width)
@@ -28,7 +28,7 @@ class MLPDenoiser(nn.Module):
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
             for _ in range(blocks)
         )
-        self.leave = zero(nn.Linear(width, size))
+        self.leave = zero(nn.Linear(width, outputs * size))
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         condition = self.condition(t, labels)

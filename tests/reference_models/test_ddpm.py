@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bench.model import Batch, BenchError, ImageSpace, SampleGenerator, VectorSpace
-from reference_models.ddpm import DDPM, SCHEDULES, STEPS, cosine_schedule, linear_schedule
+from reference_models.ddpm import DDPM
+from reference_models.forward_process import SCHEDULES, STEPS, cosine_schedule, linear_schedule, loss_weight
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
@@ -34,38 +35,60 @@ def test_schedules_are_those_of_the_papers() -> None:
 
 
 def test_forward_process_has_the_moments_of_q() -> None:
-    model = DDPM(VectorSpace(2))
+    process = DDPM(VectorSpace(2)).process
     torch.manual_seed(0)
+    mean = torch.tensor([1.5, -0.5])
     for index in (1, 300, 900):
-        signal, noise = model.signal[index], model.noise[index]
-        x = signal * torch.tensor([1.5, -0.5]) + noise * torch.randn(100_000, 2)
-        alpha_bar = model.alpha_bar(index / STEPS)
-        torch.testing.assert_close(x.mean(0), math.sqrt(alpha_bar) * torch.tensor([1.5, -0.5]), atol=0.02, rtol=0)
+        x = process.diffuse(mean.expand(100_000, 2), torch.randn(100_000, 2), torch.full((100_000,), index))
+        alpha_bar = process.alpha_bar(index / STEPS)
+        torch.testing.assert_close(x.mean(0), math.sqrt(alpha_bar) * mean, atol=0.02, rtol=0)
         torch.testing.assert_close(x.var(0), torch.full((2,), 1 - alpha_bar), atol=0.01, rtol=0.02)
-        assert float(signal**2 + noise**2) == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("prediction", ["v", "epsilon"])
-def test_a_perfect_network_denoises_perfectly(prediction: str) -> None:
-    """With the true target as its output, ``denoise`` gives back x0 and epsilon."""
+@pytest.mark.parametrize("prediction", ["v", "epsilon", "x0"])
+def test_a_perfect_prediction_has_no_loss_and_denoises_perfectly(prediction: str) -> None:
     torch.manual_seed(0)
-    model = DDPM(VectorSpace(3), prediction=prediction)
-    x0, epsilon, t = torch.randn(4, 3), torch.randn(4, 3), 0.4
-    a = model.alpha_bar(t)
-    target = math.sqrt(a) * epsilon - math.sqrt(1 - a) * x0 if prediction == "v" else epsilon
-
-    class Oracle(torch.nn.Module):
-        def forward(self, x: Tensor, t: Tensor) -> Tensor:
-            return target
-
-    model.network = Oracle()
-    found = model.denoise(math.sqrt(a) * x0 + math.sqrt(1 - a) * epsilon, t)
+    process = DDPM(VectorSpace(3), prediction=prediction).process
+    x0, epsilon, index = torch.randn(4, 3), torch.randn(4, 3), torch.full((4,), 400)
+    target = process.target(x0, epsilon, index)
+    assert process.loss(target, x0, epsilon, index) == 0
+    found = process.clean(target, process.diffuse(x0, epsilon, index), 0.4)
     torch.testing.assert_close(found[0], x0, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[1], epsilon, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("weighting", ["velocity", "min-snr"])
+def test_weights_make_predictions_equal(weighting: str) -> None:
+    """The same error in x0 costs the same, whatever is predicted."""
+    alphas = cosine_schedule()
+    for index in (200, 500, 800):
+        a = float(alphas[index])
+        error = {"x0": 1.0, "epsilon": a / (1 - a), "v": 1 / (1 - a)}  # squared, for an error of 1 in x0
+        costs = [float(loss_weight(alphas, name, weighting)[index]) * error[name] for name in error]
+        assert costs == pytest.approx([costs[0]] * 3)
+        if weighting == "min-snr":
+            assert costs[0] == pytest.approx(min(a / (1 - a), 5))
+    assert (loss_weight(alphas, "epsilon", "simple")[1:] == 1).all()
+
+
+def test_learned_variance_learns_from_the_bound_only(digits: Tensor) -> None:
+    """Where the mean is exact, the best variance is the posterior's: mix 0, bound 0; a larger one costs."""
+    model = DDPM(VectorSpace(2), variance="learned")
+    torch.manual_seed(0)
+    x0, epsilon, index = torch.randn(8, 2), torch.randn(8, 2), torch.arange(1, 9) * 100
+    x = model.process.diffuse(x0, epsilon, index)
+    exact = model.process.target(x0, epsilon, index)
+    assert float(model.variance_bound(exact, torch.zeros(8, 2), x0, x, index)) == pytest.approx(0, abs=1e-2)
+    assert float(model.variance_bound(exact, torch.ones(8, 2), x0, x, index)) > 1e-3
+    images = DDPM(ImageSpace(1, 8, 8), width=8, variance="learned", sampler="ddpm", steps=4)
+    losses = images.train_step(Batch(digits[:8]), 0.1)
+    assert losses["vlb"].isfinite()
+    with torch.inference_mode():
+        assert images.eval().sample(2, SampleGenerator(0, 2)).shape == (2, 1, 8, 8)
+
+
 def test_training_steps_cover_all_times_evenly() -> None:
-    index = DDPM(VectorSpace(2), times="uniform").draw_index(1000, torch.device("cpu"))
+    index = DDPM(VectorSpace(2), times="uniform").process.draw_index(1000, torch.device("cpu"))
     assert index.min() >= 1
     assert index.max() <= STEPS
     assert torch.equal(index.sort().values, torch.arange(1, STEPS + 1))  # one in each of 1000 strata
@@ -100,6 +123,9 @@ def test_steps_and_evaluations() -> None:
         {"steps": 1001},
         {"eta": 1.5},
         {"prediction": "x"},
+        {"weighting": "snr"},
+        {"variance": "none"},
+        {"sampler": "euler"},
         {"schedule": "square"},
         {"width": 12},
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.model import Batch, BenchError, ImageSpace, SampleGenerator, VectorSpace
-from reference_models.flow_matching import FlowMatching
+from reference_models.flow_matching import FlowMatching, optimal_assignment
 from reference_models.samplers import ODE_SAMPLERS, uniform_times
 
 
@@ -26,10 +27,11 @@ def test_gaussian_data_is_reached_along_the_exact_velocity(sampler: str) -> None
     torch.testing.assert_close(out, s * x, atol=0.01, rtol=0)
 
 
-def test_recovers_all_modes_of_a_ring(ring: Tensor, train: Callable) -> None:
+@pytest.mark.parametrize("config", [{}, {"coupling": "optimal", "prediction": "data"}])
+def test_recovers_all_modes_of_a_ring(config: dict, ring: Tensor, train: Callable) -> None:
     torch.manual_seed(0)
-    model = FlowMatching(VectorSpace(2))
-    train(model, ring, 1500, batch_size=256)
+    model = FlowMatching(VectorSpace(2), **config)
+    train(model, ring, 1000, batch_size=256)
     with torch.inference_mode():
         x = model.sample(2000, SampleGenerator(0, 2000))
     angle = torch.arange(8) * (torch.pi / 4)
@@ -53,8 +55,38 @@ def test_evaluations_and_options() -> None:
     model = FlowMatching(VectorSpace(2)).eval()
     with torch.inference_mode():
         assert model.sample(3, SampleGenerator(0, 3), steps=2, sampler="midpoint").shape == (3, 2)
-    for wrong in ({"steps": 0}, {"sampler": "rk4"}, {"times": "beta"}, {"learning_rate": 0.0}, {"blocks": 0}):
+    for wrong in (
+        {"steps": 0},
+        {"sampler": "rk4"},
+        {"times": "beta"},
+        {"coupling": "ot"},
+        {"prediction": "x"},
+        {"learning_rate": 0.0},
+        {"blocks": 0},
+    ):
         with pytest.raises(BenchError, match=next(iter(wrong))):
             FlowMatching(VectorSpace(2), **wrong)
     with pytest.raises(BenchError, match="multipliers"):
         FlowMatching(VectorSpace(2), multipliers=[1, 2])
+
+
+def test_coupling_is_the_cheapest_permutation() -> None:
+    torch.manual_seed(0)
+    data, noise = torch.randn(5, 3), torch.randn(5, 3)
+    found = optimal_assignment(data, noise)
+    costs = {p: float((data - noise[list(p)]).square().sum()) for p in itertools.permutations(range(5))}
+    assert tuple(found.tolist()) == min(costs, key=costs.__getitem__)
+
+
+def test_predicted_data_is_where_the_last_step_ends(digits: Tensor) -> None:
+    model = FlowMatching(ImageSpace(1, 8, 8), width=8, prediction="data", steps=3).eval()
+    model.network = lambda x, t: digits[: len(x)]
+    with torch.inference_mode():
+        torch.testing.assert_close(model.sample(4, SampleGenerator(0, 4)), digits[:4])
+
+
+def test_adaptive_sampling_reports_its_evaluations() -> None:
+    model = FlowMatching(VectorSpace(2), sampler="adaptive").eval()
+    with torch.inference_mode():
+        model.sample(3, SampleGenerator(0, 3))
+    assert model.nfe > 0

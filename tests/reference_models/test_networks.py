@@ -112,3 +112,20 @@ def test_fold_and_unfold_are_inverses() -> None:
 def test_sizes_that_do_not_fit_are_named() -> None:
     with pytest.raises(BenchError, match="multiples of 8"):
         UNet(1, (28, 28), patch=2, multipliers=(1, 2, 4))
+
+
+def test_context_and_image_matter_and_padding_does_not() -> None:
+    torch.manual_seed(0)
+    network = UNet(1, (8, 8), width=8, multipliers=(1, 2), attention=(4,), extra_channels=2, context=6)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    x, t, image, context = torch.randn(2, 1, 8, 8), torch.rand(2), torch.randn(2, 2, 8, 8), torch.randn(2, 5, 6)
+    mask = torch.arange(5).expand(2, 5) < 3
+    given = {"image": image, "level": torch.zeros(2), "context": context, "mask": mask}
+    out = network(x, t, **given)
+    assert out.shape == x.shape
+    for name, other in (("image", -image), ("level", torch.ones(2)), ("context", -context)):
+        assert not torch.allclose(out, network(x, t, **{**given, name: other}), atol=1e-4)
+    padded = context.clone()
+    padded[:, 3:] = 7
+    torch.testing.assert_close(out, network(x, t, **{**given, "context": padded}))

@@ -8,12 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from reference_models.ddpm import cosine_schedule, linear_schedule
+from reference_models.forward_process import cosine_schedule, linear_schedule
 from reference_models.samplers import (
+    DIFFUSION_SAMPLERS,
     EVALUATIONS,
     ODE_SAMPLERS,
+    Denoised,
+    falling_times,
+    sample_adaptive,
     sample_ddim,
     sample_ddpm,
+    sample_diffusion,
+    sample_dpm_solver,
+    sample_heun_diffusion,
     uniform_times,
 )
 
@@ -60,11 +67,11 @@ class GaussianData:
     def alpha_bar(self, t: float) -> float:
         return float(self.alphas[round(1000 * t)])
 
-    def denoise(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+    def denoise(self, x: Tensor, t: float) -> Denoised:
         a = self.alpha_bar(t)
         gain = math.sqrt(a) * self.std**2 / (a * self.std**2 + 1 - a)
         x0 = self.mean + gain * (x - math.sqrt(a) * self.mean)
-        return x0, (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
+        return Denoised(x0, (x - math.sqrt(a) * x0) / math.sqrt(1 - a))
 
 
 @pytest.fixture(params=[cosine_schedule, linear_schedule])
@@ -113,9 +120,99 @@ def test_ddpm_step_is_the_gaussian_posterior(gaussian: GaussianData) -> None:
     t, s = 0.6, 0.3
     a, b = gaussian.alpha_bar(t), gaussian.alpha_bar(s)
     x = torch.randn(7, dtype=torch.float64)
-    x0, _ = gaussian.denoise(x, t)
+    x0 = gaussian.denoise(x, t).x0
     precision = (a / b) / (1 - a / b) + 1 / (1 - b)
     mean = (math.sqrt(a / b) * x / (1 - a / b) + math.sqrt(b) * x0 / (1 - b)) / precision
     for noise in (0.0, 1.0):
         step = sample_ddpm(gaussian.denoise, x, [t, s], gaussian.alpha_bar, lambda x, z=noise: torch.full_like(x, z))
         torch.testing.assert_close(step, mean + noise / math.sqrt(precision))
+
+
+def test_variance_of_an_ancestral_step_goes_from_the_posterior_to_beta(gaussian: GaussianData) -> None:
+    a, b = gaussian.alpha_bar(0.6), gaussian.alpha_bar(0.3)
+    x = torch.zeros(1, dtype=torch.float64)
+    for mix, variance in (
+        (0.0, (1 - b) / (1 - a) * (1 - a / b)),
+        (1.0, 1 - a / b),
+        (torch.full_like(x, 0.5), (1 - a / b) * math.sqrt((1 - b) / (1 - a))),
+    ):
+
+        def denoise(x: Tensor, t: float, mix: Tensor | float = mix) -> Denoised:
+            return gaussian.denoise(x, t)._replace(variance_mix=mix)
+
+        high, low = (sample_ddpm(denoise, x, [0.6, 0.3], gaussian.alpha_bar, lambda x, z=z: z + 0 * x) for z in (1, 0))
+        assert float(high - low) ** 2 == pytest.approx(variance)
+
+
+class ContinuousGaussian(GaussianData):
+    """The same with alpha_bar = cos^2(pi t / 2) at any time: for orders of convergence."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.empty(0), mean=0.7, std=0.4)
+
+    def alpha_bar(self, t: float) -> float:
+        return math.cos(0.5 * math.pi * t) ** 2
+
+    def flow(self, x: Tensor, t: float, s: float) -> Tensor:
+        """Where the probability flow carries x from t to s: marginals are Gaussian, quantiles are kept."""
+        alphas = [self.alpha_bar(t), self.alpha_bar(s)]
+        mean = [math.sqrt(a) * self.mean for a in alphas]
+        std = [math.sqrt(a * self.std**2 + 1 - a) for a in alphas]
+        return mean[1] + (x - mean[0]) * std[1] / std[0]
+
+
+@pytest.mark.parametrize(("solver", "order"), [(sample_heun_diffusion, 2), (sample_dpm_solver, 2)])
+def test_order_of_diffusion_solvers(solver: object, order: int) -> None:
+    gaussian = ContinuousGaussian()
+    x, errors = torch.linspace(-2, 2, 9, dtype=torch.float64), []
+    for steps in (40, 80, 160):
+        out = solver(gaussian.denoise, x, uniform_times(0.9, 0.1, steps), gaussian.alpha_bar)  # type: ignore[operator]
+        errors.append(float((out - gaussian.flow(x, 0.9, 0.1)).abs().max()))
+    assert math.log2(errors[1] / errors[2]) == pytest.approx(order, abs=0.2)
+
+
+@pytest.mark.parametrize("sampler", ["heun", "dpm-solver++"])
+def test_second_order_beats_ddim_at_equal_evaluations(gaussian: GaussianData, sampler: str) -> None:
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    exact = gaussian.mean + gaussian.std * x
+    error = {}
+    for name, steps in (("ddim", 60), (sampler, 30 if sampler == "heun" else 60)):
+        out = sample_diffusion(gaussian.denoise, x, gaussian.alpha_bar, torch.zeros_like, sampler=name, steps=steps)
+        error[name] = float((out - exact).abs().max())
+    assert error[sampler] < 0.7 * error["ddim"]
+
+
+@pytest.mark.parametrize("sampler", sorted(DIFFUSION_SAMPLERS))
+def test_evaluations_of_diffusion_samplers(gaussian: GaussianData, sampler: str) -> None:
+    calls = []
+
+    def denoise(x: Tensor, t: float) -> Denoised:
+        calls.append(t)
+        return gaussian.denoise(x, t)
+
+    sample_diffusion(denoise, torch.zeros(2), gaussian.alpha_bar, torch.zeros_like, sampler=sampler, steps=9)
+    assert len(calls) == DIFFUSION_SAMPLERS[sampler].evaluations(9)
+    assert min(calls) > 0
+
+
+def test_times_fall_to_zero_and_never_repeat(gaussian: GaussianData) -> None:
+    for steps in (1, 7, 1000):
+        times = falling_times(steps, gaussian.alpha_bar, 1e-4)
+        assert times[-1] == 0
+        assert all(a > b for a, b in zip(times, times[1:]))
+        assert gaussian.alpha_bar(times[0]) >= 1e-4
+
+
+def test_adaptive_solver_keeps_its_tolerance_and_each_sample_its_own_steps() -> None:
+    x0 = torch.tensor([[1.0], [-0.3], [4.0]], dtype=torch.float64)
+    calls = 0
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return x * t.cos()[:, None]
+
+    out = sample_adaptive(velocity, x0, [0.0, 0.1, 1.0], tolerance=1e-5)
+    torch.testing.assert_close(out, x0 * math.exp(math.sin(1.0)), atol=0, rtol=1e-4)
+    assert 8 < calls < 200
+    torch.testing.assert_close(sample_adaptive(velocity, x0[1:2], [0.0, 0.1, 1.0], tolerance=1e-5), out[1:2])

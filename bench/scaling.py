@@ -1,0 +1,134 @@
+"""`bench scaling`: speed of one model over resolutions, batch sizes, widths and processes. No data set: images are random."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import provenance, registry
+from bench.errors import BenchError
+from bench.measure.blocks import rate, time_blocks
+from bench.measure.flops import count
+from bench.measure.scaling import exponent
+from bench.model import Batch, FitsPrior, GenerativeModel
+from bench.record import Measurement
+from bench.sampling import draw_batch
+from bench.space import ImageSpace
+from bench.stats.intervals import Estimate
+from bench.store import write_atomically
+
+AXES = ("resolution", "batch", "width")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """One size at which a model is timed. width: None leaves the model's own."""
+
+    target: str
+    config: Mapping[str, Any]
+    device: str
+    resolution: int = 16
+    batch: int = 32
+    width: int | None = None
+    channels: int = 1
+
+    def build(self, seed: int = 0) -> GenerativeModel:
+        """The model with random weights; BenchError where it cannot have this size."""
+        torch.manual_seed(seed)
+        model_class = registry.load(self.target)
+        options = dict(self.config) if self.width is None else {**self.config, "width": self.width}
+        return model_class(ImageSpace(self.channels, self.resolution, self.resolution), **options).to(self.device)
+
+    def images(self, model: GenerativeModel) -> Batch:
+        x = torch.rand(self.batch, *model.space.shape, device=model.device) * 2 - 1
+        return Batch(x, torch.zeros(self.batch, dtype=torch.int64, device=model.device))
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """Speeds at one size. flops_per_image: of a training step."""
+
+    axis: str
+    value: int
+    training: Measurement
+    sampling: Measurement
+    flops_per_image: float
+
+
+def measure_axis(
+    base: Setup, axis: str, values: Sequence[int], *, cap_seconds: float = 2.0, on_value: Callable[[str], None] = print
+) -> list[Timed]:
+    """Time the model at each value of one axis (resolution | batch | width), all else as in ``base``."""
+    if axis not in AXES:
+        raise BenchError(f"scaling goes along {', '.join(AXES)}, not '{axis}'")
+    found = []
+    for value in sorted(set(values)):
+        on_value(f"{axis} {value}")
+        found.append(_time(dataclasses.replace(base, **{axis: value}), axis, value, cap_seconds))
+    return found
+
+
+def _time(setup: Setup, axis: str, value: int, cap_seconds: float) -> Timed:
+    try:
+        model = setup.build().train()
+    except (ValueError, RuntimeError) as error:
+        raise BenchError(f"the model cannot be built at {axis} {value}: {str(error).splitlines()[0]}") from None
+    batch, device = setup.images(model), torch.device(setup.device)
+    flops = count(lambda: model.train_step(batch, 0.0)).flops / len(batch)
+    training = time_blocks(lambda: model.train_step(batch, 0.5), device, cap_seconds=cap_seconds)
+    model.eval()
+    with torch.inference_mode():
+        if isinstance(model, FitsPrior):
+            model.fit_prior([setup.images(model) for _ in range(8)])
+        sampling = time_blocks(lambda: draw_batch(model, setup.batch, 0), device, cap_seconds=cap_seconds)
+    return Timed(
+        axis,
+        value,
+        rate("training_throughput", training.blocks, setup.batch, note=training.note),
+        rate("sampling_throughput", sampling.blocks, setup.batch, note=sampling.note),
+        flops,
+    )
+
+
+def exponents(points: Sequence[Timed]) -> dict[str, Estimate]:
+    """Of training and sampling images/s, and of training FLOPs an image, along the axis of ``points``."""
+    x = [point.value for point in points]
+    return {
+        "training": exponent(x, [float(point.training) for point in points]),
+        "sampling": exponent(x, [float(point.sampling) for point in points]),
+        "training FLOPs an image": exponent(x, [point.flops_per_image for point in points]),
+    }
+
+
+def save_scaling(name: str, setup: Setup, points: Sequence[Timed], parallel: Sequence[Any], results: Path) -> Path:
+    """Write ``results/scaling/NAME.json`` with the machine it was measured on."""
+    environment, machine = provenance.environment(setup.device)
+    content = {
+        "model": name,
+        "setup": dataclasses.asdict(setup),
+        "environment": environment,
+        "provenance": machine,
+        "points": [
+            {
+                "axis": point.axis,
+                "value": point.value,
+                "flops_per_image": point.flops_per_image,
+                "measurements": [point.training.to_dict(), point.sampling.to_dict()],
+            }
+            for point in points
+        ],
+        "exponents": {
+            axis: {what: fit._asdict() for what, fit in exponents(mine).items()}
+            for axis in AXES
+            if len(mine := [point for point in points if point.axis == axis]) > 1
+        },
+        "processes": [dataclasses.asdict(entry) | {"throughput": entry.throughput.to_dict()} for entry in parallel],
+    }
+    path = results / "scaling" / f"{name}.json"
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    return path

@@ -1,0 +1,189 @@
+"""Two sides of records: what may be compared, what is named instead, and what the gate says."""
+
+import numpy as np
+import pytest
+
+from bench.errors import BenchError
+from bench.gate.judge import Margin, compare_sides, gate_sides
+from bench.gate.sides import Side
+from bench.suite import Gate
+
+from .records import record, trained
+
+KID, SPEED = "kid_effnetlite0", "sampling_throughput"
+
+
+def side(*groups, model=None):
+    return Side("side", tuple(r for group in groups for r in group), model)
+
+
+def family(*metrics, alpha=0.01, margin="10%"):
+    directions = {KID: "lower", SPEED: "higher", "coverage_effnetlite0": "higher"}
+    members = [{"metric": m, "margin": margin, "direction": directions[m]} for m in metrics]
+    return Gate.model_validate({"suite": "ci", "alpha": alpha, "metrics": members})
+
+
+def only(verdicts):
+    [line] = verdicts.lines
+    return line
+
+
+def noisy(rng, mean, n=5, spread=0.02):
+    return mean * np.exp(rng.normal(0, spread, n))
+
+
+def test_the_four_verdicts_of_a_comparison():
+    rng = np.random.default_rng(0)
+    base = side(*(trained(m, KID, noisy(rng, 0.2)) for m in "abcd"))
+    head = side(
+        trained("a", KID, noisy(rng, 0.4)), trained("b", KID, noisy(rng, 0.1)), trained("c", KID, noisy(rng, 0.2, spread=0.001)),
+        trained("d", KID, noisy(rng, 0.22, spread=0.5)),
+    )  # fmt: skip
+    found = {line.subject: line for line in compare_sides(base, head, margin="10%").lines}
+    assert [found[f"digits16/{m}"].verdict for m in "abcd"] == ["worse", "better", "equivalent", "inconclusive"]
+    open_ = found["digits16/d"]
+    assert open_.smallest_p == 2 / 2**5
+    assert open_.detectable > 0.5
+    assert found["digits16/a"].change.low < 1 < found["digits16/a"].change.high
+    assert found["digits16/a"].paired
+
+
+def test_three_seeds_against_three_can_be_significant_only_through_normality_and_the_table_says_so():
+    rng = np.random.default_rng(1)
+    verdicts = compare_sides(
+        side(trained("a", KID, noisy(rng, 1, 3))), side(trained("a", KID, noisy(rng, 1.01, 3, 0.2)))
+    )
+    assert only(verdicts).smallest_p == 0.25
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"n": 500}, "n differs (300 against 500): score both with as many samples"),
+        ({"data": "e" * 64}, "data differs (dddddddddddd against eeeeeeeeeeee)"),
+        ({"budget": {"steps": 600.0}}, "budget differs (300 steps against 600 steps): train both under one budget"),
+        ({"protocol": "bbbbbbbbbbbb"}, "protocol differs"),
+    ],
+)
+def test_what_must_not_be_compared_says_which_key_differs(changes, says):
+    line = only(compare_sides(side(trained("a", KID, [1, 2, 3])), side(trained("a", KID, [1, 2, 3], **changes))))
+    assert line.verdict == "not comparable"
+    assert says in line.reason
+
+
+def test_hardware_matters_to_speed_and_to_quality_under_a_budget_of_seconds_only():
+    def verdict(metric, budget):
+        base = side(trained("a", metric, [1.0, 1.01, 1.02], budget=budget))
+        head = side(trained("a", metric, [1.0, 1.01, 1.02], budget=budget, environment="ffffffffffff"))
+        return only(compare_sides(base, head, [metric])).verdict
+
+    assert verdict(SPEED, {"steps": 300.0}) == "not comparable"
+    assert verdict(KID, {"seconds": 12.0}) == "not comparable"
+    assert verdict(KID, {"steps": 300.0}) == "equivalent"
+
+
+def test_a_side_that_mixes_protocols_is_not_averaged():
+    mixed = [*trained("a", KID, [1.0, 1.1]), record("a", 2, {KID: 1.2}, n=500)]
+    line = only(compare_sides(side(mixed), side(mixed)))
+    assert line.verdict == "not comparable"
+    assert "base mixes trials of different n (300 and 500)" in line.reason
+
+
+def test_two_models_are_compared_by_narrowed_sides():
+    base, head = (
+        side(trained("a", KID, [1.0, 1.1, 1.2]), model="a"),
+        side(trained("b", KID, [0.5, 0.51, 0.52]), model="b"),
+    )
+    assert only(compare_sides(base, head)).verdict == "better"
+    with pytest.raises(BenchError, match="share no"):
+        compare_sides(side(trained("a", KID, [1.0])), side(trained("b", KID, [1.0])))
+
+
+def test_quality_gate_catches_a_worse_model_with_five_seeds_and_passes_an_unchanged_one():
+    rng = np.random.default_rng(2)
+    runs, alarms, caught = 100, 0, 0
+    for _ in range(runs):
+        base = side(*(trained(m, KID, noisy(rng, 0.2, spread=0.1)) for m in "abc"))
+        same = side(*(trained(m, KID, noisy(rng, 0.2, spread=0.1)) for m in "abc"))
+        worse = side(*(trained(m, KID, noisy(rng, 0.5 if m == "a" else 0.2, spread=0.1)) for m in "abc"))
+        alarms += gate_sides(base, same, family(KID)).exit_code == 1
+        caught += gate_sides(base, worse, family(KID)).exit_code == 1
+    assert alarms <= 4  # P(more | 1 %) = 0.3 %
+    assert caught >= 90
+
+
+def test_identical_samples_and_untrained_models_are_compared_exactly():
+    same = trained("a", KID, [0.2, 0.9, 0.4], samples="s")
+    assert only(gate_sides(side(same), side(same), family(KID))).verdict == "equivalent"
+    moved = trained("a", KID, [0.2, 0.9, 0.41], samples="s")
+    line = only(gate_sides(side(same), side(moved), family(KID)))
+    assert line.verdict == "worse"
+    assert "seed 2 differs by 0.01" in line.reason
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.205, "equivalent"), (0.25, "worse"), (0.1, "better")])
+def test_a_baseline_with_other_samples_may_move_by_three_sampling_errors(value, verdict):
+    base = trained("noise", KID, [0.2], role="baseline", error=0.01)
+    head = trained("noise", KID, [value], role="baseline", error=0.01)
+    line = only(gate_sides(side(base), side(head), family(KID)))
+    assert line.verdict == verdict  # tolerance: 3 * sqrt(2) * 0.01 / 1.96 = 0.0216
+    assert line.reason.endswith("(3 sampling errors)")
+
+
+def test_missing_failed_and_new_cells_are_named_and_never_pass_silently():
+    base = side(trained("gone", KID, [1, 2, 3]), trained("short", KID, [1, 2, 3]), trained("bad", KID, [1, 2, 3]))
+    failed = record("bad", 2, {}, status="diverged", reason="loss is nan")
+    head = side(trained("short", KID, [1, 2]), [*trained("bad", KID, [1, 2]), failed], trained("fresh", KID, [1, 2, 3]))
+    verdicts = gate_sides(base, head, family(KID))
+    found = {line.subject.partition("/")[2]: (line.verdict, line.reason) for line in verdicts.lines}
+    assert found["gone"] == ("missing", "base has this row, head does not")
+    assert found["short"] == ("missing", "head lacks seed 2 of base")
+    assert found["bad"] == ("failed", "in head: seed 2 diverged (loss is nan)")
+    assert found["fresh"][0] == "new"
+    assert verdicts.exit_code == 3
+
+
+def test_nothing_compared_is_no_pass():
+    assert gate_sides(side(), side(trained("fresh", KID, [1, 2, 3])), family(KID)).exit_code == 4
+
+
+def test_a_trial_that_failed_in_every_seed_is_named_for_every_metric():
+    failed = [record("a", seed, {}, status="failed", reason="boom") for seed in range(3)]
+    head = side(failed, trained("b", KID, [1, 1.01, 1.02]))
+    verdicts = gate_sides(side(trained("a", KID, [1, 2, 3]), trained("b", KID, [1, 1.01, 1.02])), head, family(KID))
+    assert {line.subject: line.verdict for line in verdicts.lines} == {
+        "digits16/a": "failed",
+        "digits16/b": "equivalent",
+    }
+
+
+def test_slower_in_another_session_is_inconclusive_and_points_to_ab():
+    base, head = side(trained("a", SPEED, [100, 101, 102, 103, 99])), side(trained("a", SPEED, [50, 51, 52, 51, 50]))
+    verdicts = gate_sides(base, head, family(SPEED))
+    assert only(verdicts).verdict == "inconclusive"
+    assert "confirm it with `bench ab`" in only(verdicts).reason
+    assert verdicts.exit_code == 4
+
+
+def test_baselines_have_no_gated_speed():
+    rows = [*trained("noise", SPEED, [1.0, 2.0, 3.0], role="baseline"), *trained("a", SPEED, [1.0, 1.0, 1.0])]
+    assert [line.subject for line in gate_sides(side(rows), side(rows), family(SPEED)).lines] == ["digits16/a"]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: Margin.parse("5 percent"), "reads '5%'"),
+        (lambda: Margin.parse("-1%"), "reads '5%'"),
+        (lambda: compare_sides(side(trained("a", KID, [1])), side(trained("a", KID, [1])), ["kid_effnetlit0"]), "did you mean"),
+        (lambda: compare_sides(side(trained("a", "parameters", [1])), side(trained("a", "parameters", [1])), ["parameters"]),
+         "no better direction"),
+        (lambda: gate_sides(side(trained("a", KID, [1])), side(trained("a", KID, [1])),
+                            Gate.model_validate({"suite": "ci", "metrics": [{"metric": KID, "direction": "higher"}]})),
+         "correct \\[gate\\]"),
+        (lambda: gate_sides(side(), side(), family(KID)), "bench run ci"),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_one_sentence(call, says):
+    with pytest.raises(BenchError, match=says):
+        call()
