@@ -137,7 +137,7 @@ def test_the_loss_goes_down(name: str, digits: Tensor, train: Callable) -> None:
     torch.manual_seed(0)
     losses = train(MODELS[name](SPACE, **SMALL[name]), digits[:32], 40, batch_size=32)
     first = next(iter(losses[0]))
-    assert sum(loss[first] for loss in losses[-5:]) < 0.95 * sum(loss[first] for loss in losses[:5])
+    assert sum(loss[first] for loss in losses[-5:]) < 0.97 * sum(loss[first] for loss in losses[:5])
 
 
 @pytest.mark.parametrize("name", TRAINED)
