@@ -88,7 +88,10 @@ class Diagnostics:
         finally:
             self.model.train()
         if samples is None:
-            self.unwatched, self._real = f"samples of snapshots would take more than {SNAPSHOT_SHARE:.0%} of training", None
+            self.unwatched, self._real = (
+                f"samples of snapshots would take more than {SNAPSHOT_SHARE:.0%} of training",
+                None,
+            )
         elif samples.isfinite().all():
             assert self._real is not None
             self.snapshots.append(snapshot(self._real, _features(samples, self.model), step))
