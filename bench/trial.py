@@ -168,7 +168,9 @@ class _Run:
         with self.stage("building"):
             torch.manual_seed(self.trial.seed)
             np.random.seed(self.trial.seed % 2**32)
-            model: GenerativeModel = registry.load(self.trial.model_target)(data.space, **self.trial.model_config_)
+            model_class = registry.load(self.trial.model_target)
+            config = plan.with_classes(model_class, self.trial.model_config_, data)
+            model: GenerativeModel = model_class(data.space, **config)
             return model.to(self.device)
 
     def fit(self, model: GenerativeModel, batches: Batches, curves: CurveScorer) -> None:

@@ -44,7 +44,10 @@ WRONG = {
         r"suites\.tiny.*need frechet or kernel among the metrics",
     ),
     "target without value": (GOOD + 'target = { metric = "kid" }\n', r"suites\.tiny\.target\.value' is missing"),
-    "unknown key of a target": (GOOD + "target = { metric = \"kid\", metrc = 1, value = 1 }\n", r"unknown key 'metrc'.*'metric'"),
+    "unknown key of a target": (
+        GOOD + 'target = { metric = "kid", metrc = 1, value = 1 }\n',
+        r"unknown key 'metrc'.*'metric'",
+    ),
     "batch of zero": (GOOD + "batch_sweep = [0]\n", r"suites\.tiny\.batch_sweep\[0\].*greater than 0"),
     "prices without a date": (GOOD + "[prices]\nper_hour = { EPYC = 0.1 }\n", r"prices\.date' is missing"),
     "free device": (
