@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -77,11 +79,10 @@ def sampling_costs(blocks: Sequence[float], batch: int, single: Timing, warning:
 
 def training_flops(model: GenerativeModel, batches: Batches, autocast: torch.dtype | None) -> tuple[FlopCount, float]:
     """(count of a training step, FLOPs an image over a few steps), on a copy of the model: the trial's own goes on as it was."""
-    trial_model = copy.deepcopy(model).train()
     stream = batches.once()
     images, total, found = 0, 0.0, None
-    with torch.random.fork_rng(devices=_cuda_devices(model.device)):
-        state = np.random.get_state()
+    with untouched_randomness(model.device):
+        trial_model = copy.deepcopy(model).train()
         began = time.perf_counter()
         for number, batch in zip(range(FLOP_STEPS), stream):
             with torch.autocast(model.device.type, dtype=autocast, enabled=autocast is not None):
@@ -89,17 +90,15 @@ def training_flops(model: GenerativeModel, batches: Batches, autocast: torch.dty
             images, total = images + len(batch), total + found.flops
             if time.perf_counter() - began > COUNTING_SECONDS:
                 break
-        np.random.set_state(state)
     assert found is not None, "a data set holds at least one batch"
     return found, total / images
 
 
-def sampling_flops(model: GenerativeModel, seed: int, seconds: float) -> FlopCount | None:
-    """Count of one sample; None where a sample takes so long that counting it would not be cheap."""
-    if seconds > SLOWEST_COUNTED:
-        return None
+def sampling_flops(model: GenerativeModel, seed: int) -> tuple[FlopCount, float]:
+    """(count of one sample, its FLOPs)."""
     with torch.inference_mode():
-        return count(lambda: draw_batch(model, 1, seed))
+        found = count(lambda: draw_batch(model, 1, seed))
+    return found, found.flops
 
 
 def flop_costs(phase: str, found: FlopCount, per_image: float) -> list[Measurement]:
@@ -181,5 +180,14 @@ def _losses(result: TrainingResult) -> list[Measurement]:
     return found
 
 
-def _cuda_devices(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []
+@contextmanager
+def untouched_randomness(device: torch.device) -> Iterator[None]:
+    """Whatever draws random numbers inside, training goes on with the ones it would have had."""
+    devices = [device] if device.type == "cuda" else []
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

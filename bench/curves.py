@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
-from bench.costs import exact
+from bench.costs import exact, untouched_randomness
 from bench.data.base import Data
 from bench.errors import BenchError, TrialFailure
 from bench.features.cache import FeatureCache
@@ -77,17 +74,17 @@ class CurveScorer:
         self.on_phase(f"scoring the model after {at['seconds']:.1f} s of training")
         at = dict(at)
         with untouched_randomness(model.device):
-            snapshot = copy.deepcopy(model).eval()
-            if average is not None:
-                average.apply_to(snapshot)
             try:
+                snapshot = copy.deepcopy(model).eval()
+                if average is not None:
+                    average.apply_to(snapshot)
                 if isinstance(snapshot, FitsPrior):
                     began = time.perf_counter()
                     with torch.no_grad():
                         snapshot.fit_prior(OnePass(batches))
                     at["seconds"] += time.perf_counter() - began
                 return CurvePoint(at=at, measurements=self.quality(snapshot))
-            except (TrialFailure, BenchError, ValueError) as failure:
+            except (TrialFailure, BenchError, ValueError, TypeError, RuntimeError) as failure:
                 return CurvePoint(at=at, measurements=[], failure=str(failure).splitlines()[0])
 
     def batch_curve(self, model: GenerativeModel) -> list[CurvePoint]:
@@ -176,16 +173,3 @@ def evaluations(model: GenerativeModel, work: Callable[[], object]) -> int:
     finally:
         handle.remove()
     return calls
-
-
-@contextmanager
-def untouched_randomness(device: torch.device) -> Iterator[None]:
-    """Whatever draws random numbers inside, training goes on with the ones it would have had."""
-    devices = [device] if device.type == "cuda" else []
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)

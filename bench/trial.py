@@ -26,6 +26,7 @@ from bench.measure import machine
 from bench.measure.blocks import more_blocks, time_blocks
 from bench.measure.clock import time_once
 from bench.measure.energy import EnergyMeter
+from bench.measure.flops import FlopCount
 from bench.measure.phase import PhaseMeters
 from bench.model import FitsPrior, GenerativeModel, Iterative, capabilities
 from bench.model_file import DESCRIPTION, description_of
@@ -267,9 +268,7 @@ class _Run:
 
     def count_training(self, model: GenerativeModel, batches: Batches) -> None:
         with self.stage("counting"):
-            found, per_image = costs.training_flops(model, batches, self.autocast)
-        self.training["flops"] = {"training": found.to_dict()}
-        self.costs += costs.flop_costs("training", found, per_image)
+            self.counted("training", lambda: costs.training_flops(model, batches, self.autocast))
 
     def fit_prior(self, model: GenerativeModel, batches: Batches) -> None:
         model.eval()
@@ -304,13 +303,22 @@ class _Run:
         return samples
 
     def count_sampling(self, model: GenerativeModel, seed: int, seconds: float) -> None:
-        with eager():
-            found = costs.sampling_flops(model, seed, seconds)
-        if found is None:
+        if seconds > costs.SLOWEST_COUNTED:
             self.training.setdefault("flops", {})["sampling"] = "not counted: one sample takes too long"
-        else:
-            self.training.setdefault("flops", {})["sampling"] = found.to_dict()
-            self.costs += costs.flop_costs("sampling", found, found.flops)
+            return
+        with eager():
+            self.counted("sampling", lambda: costs.sampling_flops(model, seed))
+
+    def counted(self, phase: str, count: Callable[[], tuple[FlopCount, float]]) -> None:
+        """Take the FLOPs of a phase into the record. A model that cannot be copied or counted is not the worse for it."""
+        counts = self.training.setdefault("flops", {})
+        try:
+            found, per_image = count()
+        except Exception as error:
+            counts[phase] = f"not counted: {type(error).__name__}: {error}".splitlines()[0][:200]
+            return
+        counts[phase] = found.to_dict()
+        self.costs += costs.flop_costs(phase, found, per_image)
 
     def sweep(self, model: GenerativeModel, curves: CurveScorer) -> None:
         """What the suite asks for beside one operating point."""

@@ -234,6 +234,31 @@ def test_counting_flops_leaves_the_model_and_the_randomness_alone(data):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+STUCK = '''
+import threading
+from reference_models.flow_matching import FlowMatching
+class Stuck(FlowMatching):
+    """A model that holds something that cannot be copied."""
+    def __init__(self, space, **config):
+        super().__init__(space, **config)
+        self.lock = threading.Lock()
+'''
+
+
+def test_a_model_that_cannot_be_copied_is_trained_all_the_same(tmp_path):
+    (tmp_path / "stuck.py").write_text(STUCK)
+    path = tmp_path / "benchmarks.toml"
+    path.write_text(
+        CONFIG.replace('model = "flow-matching"', 'class = "stuck:Stuck"').replace("CURVES", "checkpoints = 1")
+    )
+    planned = plan(load_config(path), "curves", device="cpu", search_path=tmp_path)
+    found = run_trial(next(trial for trial in planned if trial.model == "flow"), tmp_path / "out")
+    assert found.status == "complete", found.reason
+    assert found.training["flops"]["training"].startswith("not counted: TypeError")
+    assert found.training["flops"]["sampling"]["coverage"] > 0
+    assert "pickle" in found.curves["training"][0].failure
+
+
 def test_no_price_no_money():
     speed = Measurement(100.0, name="sampling_throughput", low=90.0, high=110.0, interval="order statistic")
     assert costs.money_costs([speed], None, 10.0) == []
