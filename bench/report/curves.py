@@ -82,11 +82,11 @@ def training_curve(record: Record, metric: str) -> list[Point]:
             continue
         images = point.at["images"]
         found.append(Point(point.at["share"], point.at["seconds"], images, flops and flops * images, scored))
-    last, images = _value(record.measurements, metric), _value(record.measurements, "training_images")
-    seconds = _value(record.measurements, "training_seconds")
-    if last is not None and images is not None and seconds is not None:
-        seconds += _value(record.measurements, "prior_seconds") or 0.0
-        found.append(Point(1.0, seconds, images, flops and flops * images, last))
+    last, seen = _value(record.measurements, metric), _value(record.measurements, "training_images")
+    training = _value(record.measurements, "training_seconds")
+    prior = _value(record.measurements, "prior_seconds") or 0.0
+    if last is not None and seen is not None and training is not None:
+        found.append(Point(1.0, training + prior, seen, flops and flops * seen, last))
     return found
 
 
