@@ -36,8 +36,6 @@ def test_asv_runs_and_publishes(tmp_path):
         commit,
         "--quick",
         "--bench",
-        "time_vendi",
-        "--bench",
         "timeraw_bench",
     )
     known = json.loads((tmp_path / "results_dir" / "benchmarks.json").read_text())
@@ -46,8 +44,7 @@ def test_asv_runs_and_publishes(tmp_path):
     assert kinds <= set(known)
     assert "'vae'" in known["models.TrainingStep.time_step"]["params"][0]
     [results] = (tmp_path / "results_dir").glob("*/????????-existing*.json")
-    values = json.loads(results.read_text())["results"]["metric_kernels.Kernels.time_vendi"][0]
-    assert len(values) == 2
-    assert all(0 < value < 60 for value in values)
+    [seconds] = json.loads(results.read_text())["results"]["imports.Import.timeraw_bench"][0]
+    assert 0 < seconds < 60
     asv("publish")
     assert (tmp_path / "html_dir" / "index.html").is_file()
