@@ -7,11 +7,11 @@ import sys
 
 
 class CommandLine:
-    params = (["--help"], ["list", "models"], ["list", "metrics"])
+    params = ("--help", "list models", "list metrics")
     param_names = ("words",)
 
-    def time_command(self, words: list[str]) -> None:
-        subprocess.run([sys.executable, "-m", "bench.cli", *words], check=True, capture_output=True)
+    def time_command(self, words: str) -> None:
+        subprocess.run([sys.executable, "-m", "bench.cli", *words.split()], check=True, capture_output=True)
 
 
 class Import:

@@ -29,6 +29,12 @@ rank_by = "kid_effnetlite0"
 [datasets.digits16]
 dataset = "digits"
 options = { resolution = 16 }
+
+[gate]
+suite = "quick"
+[[gate.metrics]]
+metric = "kid_effnetlite0"
+direction = "lower"
 """
 
 

@@ -49,7 +49,7 @@ def ab(
 
     settings = load_config(find_config(config))
     wanted = measured(metrics)
-    work = work_of(settings, suite, wanted, _device(device))
+    work = work_of(settings, suite, wanted, resolved_device(device))
     margins = margins_of(wanted, settings.gate, margin)
     with prepared(base, head) as (one, two), BlockDisplay(f"{two.label} against {one.label}") as display:
         verdicts = run_ab(one, two, work, margins, results, display.on_block)
@@ -87,7 +87,7 @@ def margins_of(metrics: list[str], gate: Gate | None, given: str | None) -> dict
     return margins
 
 
-def _device(device: str) -> str:
+def resolved_device(device: str) -> str:
     from bench import provenance
 
     if device == "auto":

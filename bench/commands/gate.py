@@ -63,14 +63,14 @@ def gate(
 
 
 def _self_test(path: Path, suite: str, runs: int, results: Path) -> int:
-    from bench.commands.ab import margins_of
+    from bench.commands.ab import margins_of, resolved_device
     from bench.gate.blocks import METRICS, BlockFailure, work_of
     from bench.gate.progress import BlockDisplay
     from bench.gate.selftest import self_test, sentences, this_version
     from bench.suite import load_config
 
     settings = load_config(path)
-    work = work_of(settings, suite, list(METRICS), "cpu")
+    work = work_of(settings, suite, list(METRICS), resolved_device("auto"))
     margins = margins_of(list(METRICS), settings.gate, None)
     try:
         with BlockDisplay("self-test of the gate") as display:

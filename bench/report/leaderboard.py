@@ -90,7 +90,7 @@ class Leaderboard:
                 "suite": self.suite, "dataset": self.dataset, "budget": self.budget, "model": row.model,
                 "family": row.family, "section": row.section,
                 "rank_low": row.rank and row.rank[0], "rank_high": row.rank and row.rank[1],
-                "mean_rank": row.mean_rank and row.mean_rank[0], "pareto_front": row.front if row.rank else None,
+                "mean_rank": row.mean_rank and row.mean_rank[0], "chance_of_best": row.chance, "pareto_front": row.front if row.rank else None,
                 "seeds_completed": row.completed, "seeds_expected": row.expected, "status": row.seeds_text,
             }  # fmt: skip
             cells = [

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.report.columns import Column
 from bench.stats.intervals import Estimate
-from bench.stats.ranking import beats, pareto_front, rank_ranges
+from bench.stats.ranking import beats, mean_ranks_of_estimates, pareto_front, rank_ranges
 
 FLOOR_LABEL = "floor (real train images vs test)"
 
@@ -30,6 +30,7 @@ class Row:
     cells: Column -> Estimate over the seeds that completed (absent: not applicable or not measured).
     rank: best and worst rank compatible with the intervals; None where the row is not ranked.
     mean_rank: (mean, lowest, highest) over the objectives, from the rank ranges of each.
+    chance: probability that its mean rank over the objectives is the best, from the t intervals; None with fewer than three seeds.
     front: on the Pareto front of the objectives. missing: required columns with fewer values than seeds.
     """
 
@@ -44,6 +45,7 @@ class Row:
     rank: tuple[int, int] | None = None
     mean_rank: tuple[float, float, float] | None = None
     front: bool = False
+    chance: float | None = None
 
     @property
     def label(self) -> str:
@@ -94,9 +96,18 @@ def stand(rows: Sequence[Row], rank_column: Column | None, objectives: Sequence[
         ranges = rank_ranges([row.cells[rank_column] for row in ranked], rank_column.direction)
         front = pareto_front([[row.cells[c] for c in objectives] for row in ranked], [c.direction for c in objectives])
         means = _mean_ranks(ranked, objectives)
+        chances = mean_ranks_of_estimates(
+            [[r.cells[c] for c in objectives] for r in ranked], [c.direction for c in objectives]
+        )
         sections["ranked"] = [
-            dataclasses.replace(row, rank=rank, front=on_front, mean_rank=mean)
-            for row, rank, on_front, mean in zip(ranked, ranges, front, means)
+            dataclasses.replace(row, rank=rank, front=on_front, mean_rank=mean, chance=chance)
+            for row, rank, on_front, mean, chance in zip(
+                ranked,
+                ranges,
+                front,
+                means,
+                [e.best for e in chances] if chances and objectives else [None] * len(ranked),
+            )
         ]
     return [row for section in sections.values() for row in section]
 

@@ -100,19 +100,49 @@ def mean_ranks(
             raise BenchError(
                 f"a model has {len(model)} tasks, but {len(directions)} directions are given; rank complete rows only"
             )
+    tasks = []
+    for task in range(len(directions)):
+        columns = [finite_values(model[task], "scores") for model in cells]
+        if min((x.size for x in columns), default=2) < 2:
+            raise BenchError("a probability of being first needs at least two seeds in every cell")
+        tasks.append([(float(x.mean()), float(x.std(ddof=1) / np.sqrt(x.size)), x.size - 1) for x in columns])
+    return _rank_draws(tasks, directions, level, draws, seed)
+
+
+def mean_ranks_of_estimates(
+    cells: Sequence[Sequence[Estimate]],
+    directions: Sequence[str],
+    level: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> list[RankEstimate] | None:
+    """mean_ranks() from means with 95 % t intervals instead of the scores themselves; None where a cell has no t interval.
+
+    cells: ``cells[model][task]``. A mean of equal scores (interval of no width) counts as certain.
+    """
+    tasks = []
+    for task in range(len(directions)):
+        column = [model[task] for model in cells]
+        if any(e.method != "t" or e.half_width is None or e.n < 3 for e in column):
+            return None
+        quantile = [float(special.stdtrit(e.n - 1, 0.975)) for e in column]
+        tasks.append([(e.value, (e.half_width or 0.0) / q, e.n - 1) for e, q in zip(column, quantile)])
+    return _rank_draws(tasks, directions, level, draws, seed)
+
+
+def _rank_draws(
+    tasks: Sequence[Sequence[tuple[float, float, int]]], directions: Sequence[str], level: float, draws: int, seed: int
+) -> list[RankEstimate]:
+    """tasks: ``tasks[task][model]`` = (mean, standard error, degrees of freedom)."""
     rng = np.random.default_rng(seed)
-    observed = np.zeros(len(cells))
-    drawn = np.zeros((draws, len(cells)))
-    for task, direction in enumerate(directions):
+    models = len(tasks[0]) if tasks else 0
+    observed, drawn = np.zeros(models), np.zeros((draws, models))
+    for columns, direction in zip(tasks, directions):
         if direction not in ("higher", "lower"):
             raise BenchError(f"a direction is 'higher' or 'lower', got '{direction}'")
         sign = -1.0 if direction == "higher" else 1.0
-        columns = [finite_values(model[task], "scores") for model in cells]
-        if min(x.size for x in columns) < 2:
-            raise BenchError("a probability of being first needs at least two seeds in every cell")
-        means = np.array([x.mean() for x in columns])
-        errors = np.array([x.std(ddof=1) / np.sqrt(x.size) for x in columns])
-        tails = np.stack([rng.standard_t(x.size - 1, draws) for x in columns], axis=1)
+        means, errors = np.array([c[0] for c in columns]), np.array([c[1] for c in columns])
+        tails = np.stack([rng.standard_t(freedom, draws) for _, _, freedom in columns], axis=1)
         observed += _ranks(sign * means[None])[0] / len(directions)
         drawn += _ranks(sign * (means + errors * tails)) / len(directions)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)

@@ -124,3 +124,18 @@ def test_bradley_terry_interval_covers():
         estimate = bradley_terry(wins)[2]
         hits += estimate.low <= 1.0 <= estimate.high
     assert 0.92 <= hits / 400 <= 0.985
+
+
+def test_from_estimates_as_from_scores():
+    """Means with their t intervals hold all that the draws need; without intervals there are no chances."""
+    from bench.stats.intervals import t_interval
+    from bench.stats.ranking import mean_ranks_of_estimates
+
+    rng = np.random.default_rng(11)
+    cells = [[rng.normal(mean, 1, 4) for _ in range(2)] for mean in (0, 0.5, 2)]
+    estimates = [[t_interval(scores) for scores in model] for model in cells]
+    expected = mean_ranks(cells, ["lower", "higher"])
+    found = mean_ranks_of_estimates(estimates, ["lower", "higher"])
+    assert found is not None
+    assert np.array(found) == pytest.approx(np.array(expected), abs=1e-9)
+    assert mean_ranks_of_estimates([[t_interval([1.0, 2.0])], [t_interval([1.0, 2.0])]], ["lower"]) is None
