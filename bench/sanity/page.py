@@ -12,7 +12,7 @@ from bench.sanity.trial import Outcome
 
 INTRODUCTION = """# Metrics on trial
 
-Made by `bench sanity --dataset {dataset} --extractor {extractor}`; do not edit. Held-out real images play a perfect model; then they are
+Made by `bench sanity --dataset {dataset} --extractor {extractor} --n {n} --repeats {repeats}`; do not edit. Held-out real images play a perfect model; then they are
 corrupted in known ways, more and more, and every metric is asked whether it notices. Each of {repeats} repetitions takes {n} reference
 images and {n} samples, no image twice.
 
@@ -32,7 +32,7 @@ def page(outcome: Outcome) -> str:
             dataset=outcome.dataset, extractor=outcome.extractor, repeats=outcome.repeats, n=outcome.n,
             odds=1 / chance(outcome.repeats),
         ),
-        f"Extractor: `{outcome.extractor_version}`.\n",
+        f"Extractor: `{outcome.extractor_version}`. Metrics tried: {', '.join(sorted({f.metric for f in findings}))}.\n",
         _corruptions({finding.corruption for finding in findings}),
         overview(findings),
     ]  # fmt: skip
