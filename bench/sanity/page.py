@@ -49,8 +49,10 @@ def overview(findings: Sequence[Finding]) -> str:
         "| measurement | notices (from strength) | misled by | does not notice |",
         "| :-- | :-- | :-- | :-- |",
     ]
-    for name, group in groupby(findings, key=lambda f: (f.metric, f.stem, f.stage)):
-        found = list(group)
+    by_measurement: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        by_measurement.setdefault((finding.metric, finding.stem, finding.stage), []).append(finding)
+    for name, found in by_measurement.items():
         where = "" if name[2] in ("samples", "models") else f" ({name[2]})"
         notices = ", ".join(f"{f.corruption} ({f.detected:g})" for f in found if f.found == "worse")
         misled = ", ".join(f.corruption for f in found if f.found == "better")
