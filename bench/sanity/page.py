@@ -56,7 +56,9 @@ def overview(findings: Sequence[Finding]) -> str:
         where = "" if name[2] in ("samples", "models") else f" ({name[2]})"
         notices = ", ".join(f"{f.corruption} ({f.detected:g})" for f in found if f.found == "worse")
         misled = ", ".join(f.corruption for f in found if f.found == "better")
-        blind = ", ".join(f.corruption for f in found if f.found == "nothing")
+        blind = ", ".join(f.corruption for f in found if f.found == "nothing" and f.values)
+        if not any(f.values for f in found):
+            blind = "(gives no value at this n)"
         lines.append(f"| `{name[1]}`{where} | {notices} | {misled} | {blind} |")
     return "\n".join(lines) + "\n"
 
