@@ -42,7 +42,7 @@ EXPECTED: dict[str, dict[str, Response]] = {
     "vendi": _worse("mode-dropping", "duplication"),
     "vendi_q0.1": _worse("duplication"),
     "vendi_q2": _worse("mode-dropping"),
-    "is": _worse("duplication", "mode-dropping"),
+    "is": _worse("noise", "mode-dropping"),
     "ms_ssim_diversity": _worse("mode-dropping", "blur"),
     "pdist_effnetlite0_diversity": {"blur": "worse", "noise": "better"},
     # modes and collapse

@@ -12,7 +12,7 @@ from bench.sanity.trial import Outcome
 
 INTRODUCTION = """# Metrics on trial
 
-Made by `bench sanity --dataset {dataset} --extractor {extractor}`; do not edit. Held-out real images play a perfect model; then they are
+Made by `bench sanity --dataset {dataset} --extractor {extractor} --n {n} --repeats {repeats}`; do not edit. Held-out real images play a perfect model; then they are
 corrupted in known ways, more and more, and every metric is asked whether it notices. Each of {repeats} repetitions takes {n} reference
 images and {n} samples, no image twice.
 
@@ -32,7 +32,7 @@ def page(outcome: Outcome) -> str:
             dataset=outcome.dataset, extractor=outcome.extractor, repeats=outcome.repeats, n=outcome.n,
             odds=1 / chance(outcome.repeats),
         ),
-        f"Extractor: `{outcome.extractor_version}`.\n",
+        f"Extractor: `{outcome.extractor_version}`. Metrics tried: {', '.join(sorted({f.metric for f in findings}))}.\n",
         _corruptions({finding.corruption for finding in findings}),
         overview(findings),
     ]  # fmt: skip
@@ -49,12 +49,16 @@ def overview(findings: Sequence[Finding]) -> str:
         "| measurement | notices (from strength) | misled by | does not notice |",
         "| :-- | :-- | :-- | :-- |",
     ]
-    for name, group in groupby(findings, key=lambda f: (f.metric, f.stem, f.stage)):
-        found = list(group)
+    by_measurement: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        by_measurement.setdefault((finding.metric, finding.stem, finding.stage), []).append(finding)
+    for name, found in by_measurement.items():
         where = "" if name[2] in ("samples", "models") else f" ({name[2]})"
         notices = ", ".join(f"{f.corruption} ({f.detected:g})" for f in found if f.found == "worse")
         misled = ", ".join(f.corruption for f in found if f.found == "better")
-        blind = ", ".join(f.corruption for f in found if f.found == "nothing")
+        blind = ", ".join(f.corruption for f in found if f.found == "nothing" and f.values)
+        if not any(f.values for f in found):
+            blind = "(gives no value at this n)"
         lines.append(f"| `{name[1]}`{where} | {notices} | {misled} | {blind} |")
     return "\n".join(lines) + "\n"
 
