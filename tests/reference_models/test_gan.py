@@ -102,22 +102,19 @@ def test_every_switch_trains(loss: str, space: ImageSpace | VectorSpace) -> None
 
 
 def test_minimax_collapses_and_the_collapse_metric_says_so(ring: Tensor, train: Callable) -> None:
-    """On 8 modes: the minimax game without a stabiliser loses most of them, the stabilised one keeps all."""
-    verdicts, kept = {}, {}
-    for name, options in {
-        "minimax": {"loss": "minimax", "spectral_norm": False, "discriminator_learning_rate": 3e-3},
-        "stable": {"loss": "non-saturating", "spectral_norm": False, "r1": 0.1},
-    }.items():
+    """On 8 modes: a generator that outruns its discriminator in the minimax game loses modes; the stabilised game keeps all."""
+    verdicts = {}
+    for name, steps, options in (
+        ("minimax", 250, {"loss": "minimax", "generator_learning_rate": 2e-2}),
+        ("stabilised", 500, {"r1": 0.1, "discriminator_learning_rate": 2e-3}),
+    ):
         torch.manual_seed(0)
-        model = GAN(VectorSpace(2), latent=8, **options)
-        train(model, ring, 1500, batch_size=128)
+        model = GAN(VectorSpace(2), latent=8, width=16, spectral_norm=False, **options)
+        train(model, ring, steps)
         with torch.inference_mode():
             x = model.sample(1000, SampleGenerator(0, 1000))
         verdicts[name] = float(collapse_verdict(ring[:1000].numpy(), x.numpy(), ring.numpy()))
-        octant = ((torch.atan2(x[:, 1], x[:, 0]) / (torch.pi / 4)).round() % 8).long()
-        kept[name] = int((torch.bincount(octant, minlength=8) > 20).sum())
-    assert verdicts == {"minimax": 1.0, "stable": 0.0}
-    assert kept["minimax"] < 8 == kept["stable"]
+    assert verdicts == {"minimax": 1.0, "stabilised": 0.0}
 
 
 def test_minimax_saturates_where_the_discriminator_wins_and_non_saturating_does_not() -> None:
