@@ -1,8 +1,8 @@
-"""Image GPT: a causal transformer reads an image patch by patch; within a patch a small masked network goes pixel by pixel.
+"""Image GPT: a causal transformer reads an image patch by patch; within a patch a small local network goes pixel by pixel.
 
 A sequence of all pixels would be 1024 long at 32 x 32, and attention grows with its square. So the sequence is one of patches,
-and the pixels of a patch are drawn one after another given the transformer's output there: the product is still an exact
-autoregressive probability of every 8-bit level. ``patch = 1`` is the original, a sequence of pixels.
+and the pixels of a patch are drawn one after another given the transformer's output there and the pixels drawn nearby: the
+product is still an exact autoregressive probability of every 8-bit level. ``patch = 1`` is a sequence of pixels, as in the paper.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from bench.model import Batch, BenchError, GenerativeModel, ImageSpace, SampleGe
 from reference_models import logistic_mixture
 from reference_models.networks.embedding import zero
 from reference_models.networks.transformer import Block, Cache
-from reference_models.networks.unet import fold, unfold
+from reference_models.networks.unet import fold
 from reference_models.schedules import set_learning_rate
 
 LARGEST_GRADIENT = 1.0
+ABOVE, BESIDE = 3, 3
+WINDOW = (ABOVE + 1, 2 * BESIDE + 1)  # rows and columns that a pixel's local network may look at
 GRID = 8  # patches a side that a default aims at
 
 
 class ImageGPT(GenerativeModel):
-    """Decoder transformer over patches, masked network over the pixels of each: exact bits per dimension, cached sampling."""
+    """Decoder transformer over patches, local network over the pixels of each: exact bits per dimension, cached sampling."""
 
     family = "autoregressive"
     paper = (
@@ -43,13 +45,13 @@ class ImageGPT(GenerativeModel):
     @dataclasses.dataclass(frozen=True)
     class Config:
         """width, depth, heads: of the transformer. patch: side of the pixel squares, None: an eighth of the image's. local: hidden
-        units of each pixel in the masked network. components: logistics mixed for each pixel."""
+        units of the network that draws a pixel. components: logistics mixed for each pixel."""
 
         width: int = 128
         depth: int = 4
         heads: int = 4
         patch: int | None = None
-        local: int = 32
+        local: int = 64
         components: int = 6
         learning_rate: float = 2e-3
 
@@ -79,7 +81,7 @@ class ImageGPT(GenerativeModel):
         self.blocks = nn.ModuleList(Block(c.width, c.heads, 0, None) for _ in range(c.depth))
         self.norm = nn.LayerNorm(c.width)
         count = logistic_mixture.outputs(space.channels, c.components)
-        self.local = PixelOrder(c.width, self.pixels, space.channels, c.local, count)
+        self.local = LocalWindow(c.width, self.patch, space.channels, c.local, count)
         self.optimizer = torch.optim.AdamW(self.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
@@ -96,13 +98,6 @@ class ImageGPT(GenerativeModel):
         folded = fold(x, self.patch).unflatten(1, (self.channels, self.pixels))
         return folded.flatten(3).permute(0, 3, 2, 1)
 
-    def image(self, patches: Tensor) -> Tensor:
-        """The inverse of ``patches``."""
-        assert isinstance(self.space, ImageSpace)
-        rows, columns = self.space.height // self.patch, self.space.width // self.patch
-        folded = patches.permute(0, 3, 2, 1).flatten(1, 2).unflatten(2, (rows, columns))
-        return unfold(folded, self.patch)
-
     def parameters_of_pixels(self, x: Tensor) -> Tensor:
         """``(B, C, H, W) -> (B, length, pixels, outputs)``: of each pixel's distribution, given the pixels before it."""
         patches = self.patches(x)
@@ -110,7 +105,7 @@ class ImageGPT(GenerativeModel):
         h = torch.cat([self.start.expand(len(x), 1, -1).to(before.dtype), before], 1) + self.places
         for block in self.blocks:
             h = block(h, None, None, None)
-        return self.local(self.norm(h), patches)
+        return self.local(self.norm(h), x)
 
     def negative_log_probability(self, x: Tensor) -> Tensor:
         return -logistic_mixture.log_probability(self.patches(x), self.parameters_of_pixels(x)).sum((1, 2))
@@ -127,71 +122,82 @@ class ImageGPT(GenerativeModel):
 
     def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
         """Patch by patch from a cache of keys and values. ``temperature`` (1.0): below 1 likelier and less diverse."""
-        temperature = float(options.get("temperature", 1.0))
+        assert isinstance(self.space, ImageSpace)
+        temperature, side = float(options.get("temperature", 1.0)), self.patch
         cache = Cache(self.length, len(self.blocks))
+        canvas = self.local.canvas(torch.zeros(n, *self.space.shape, device=self.device))
+        x = canvas[:, : self.channels, ABOVE:, BESIDE : BESIDE + self.space.width]
         entered = self.start.expand(n, -1)
-        drawn: list[Tensor] = []
         for position in range(self.length):
             h = (entered + self.places[position])[:, None]
             for index, block in enumerate(self.blocks):
                 h = block(h, None, None, cache.layer(index))
             cache.filled += 1
-            patch = self.local.sample(self.norm(h)[:, 0], generator, temperature)
-            drawn.append(patch)
-            entered = self.enter(patch.flatten(1))
-        return self.image(torch.stack(drawn, 1))
+            row, column = (side * place for place in divmod(position, self.space.width // side))
+            self.local.draw(self.norm(h)[:, 0], canvas, row, column, generator, temperature)
+            patch = x[:, :, row : row + side, column : column + side]
+            entered = self.enter(patch.permute(0, 2, 3, 1).flatten(1))
+        return x.clone()
 
 
-class PixelOrder(nn.Module):
-    """A masked perceptron with two hidden layers: what it says of pixel i depends on the context and on pixels before i only.
+class LocalWindow(nn.Module):
+    """What each pixel's distribution is made of: the transformer's word for its patch, and the pixels nearby that are drawn already.
 
-    ``(B, P, width) context, (B, P, pixels, C) -> (B, P, pixels, outputs)``. Every pixel has ``local`` units in each hidden layer; weights from
-    later pixels are masked out ("MADE", 2015, arXiv 1502.03509). The last layer is shared by all pixels.
+    ``(B, P, width) context, (B, C, H, W) image -> (B, P, pixels, outputs)``. The window reaches 3 rows up and 3 columns to either side; of
+    it a pixel sees what precedes it: all above the row of patches, the patches to the left, the earlier pixels of its own
+    patch. All pixels share the weights.
     """
 
-    before: Tensor
-    until: Tensor
+    seen: Tensor
 
-    def __init__(self, width: int, pixels: int, channels: int, local: int, outputs: int) -> None:
+    def __init__(self, width: int, patch: int, channels: int, units: int, outputs: int) -> None:
         super().__init__()
-        self.pixels, self.channels, self.units = pixels, channels, local
-        hidden = pixels * local
-        self.context = nn.Linear(width, 2 * hidden)
-        self.first = nn.Linear(pixels * channels, hidden, bias=False)
-        self.second = nn.Linear(hidden, hidden, bias=False)
-        self.leave = zero(nn.Linear(local, outputs))
-        self.bias = nn.Parameter(torch.zeros(pixels, outputs))
-        nn.init.normal_(self.second.weight, std=(2 / hidden) ** 0.5)
-        order = torch.arange(pixels)
-        earlier = (order[None] < order[:, None]).float()  # row i: the pixels before i
-        not_later = (order[None] <= order[:, None]).float()
-        self.register_buffer("before", _blocks(earlier, local, channels), persistent=False)
-        self.register_buffer("until", _blocks(not_later, local, local), persistent=False)
+        self.patch, self.pixels, self.channels, self.units = patch, patch**2, channels, units
+        self.context = nn.Linear(width, self.pixels * units)
+        self.window = nn.Linear((channels + 1) * WINDOW[0] * WINDOW[1], units, bias=False)
+        self.hidden = nn.Linear(units, units)
+        self.leave = zero(nn.Linear(units, outputs))
+        self.register_buffer("seen", _seen(patch).repeat(1, channels + 1), persistent=False)
 
-    def forward(self, context: Tensor, patches: Tensor) -> Tensor:
-        one, two = self.context(context).chunk(2, -1)
-        h = F.gelu(one + F.linear(patches.flatten(2), self.first.weight * self.before))
-        h = F.gelu(two + F.linear(h, self.second.weight * self.until))
-        return self.leave(h.unflatten(-1, (self.pixels, self.units))) + self.bias
+    def forward(self, context: Tensor, x: Tensor) -> Tensor:
+        windows = F.unfold(self.canvas(x), WINDOW).unflatten(2, (x.shape[2], x.shape[3]))
+        rows = windows.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))  # (B, values, R, p, Q, p)
+        near = rows.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)  # (B, P, pixels, values)
+        return self._outputs(self.context(context).unflatten(-1, (self.pixels, self.units)), near * self.seen)
 
-    def sample(self, context: Tensor, generator: SampleGenerator, temperature: float) -> Tensor:
-        """``(n, width) -> (n, pixels, C)``; pixel i reads what earlier ones left in ``h``."""
-        one, two = self.context(context).chunk(2, -1)
-        h = torch.zeros_like(one)
-        x = torch.zeros(len(context), self.pixels * self.channels, device=context.device)
+    def canvas(self, x: Tensor) -> Tensor:
+        """The image with a channel of ones, so that the border differs from grey, and zeros around it where windows reach out."""
+        return F.pad(torch.cat([x, torch.ones_like(x[:, :1])], 1), (BESIDE, BESIDE, ABOVE, 0))
+
+    def draw(
+        self, context: Tensor, canvas: Tensor, row: int, column: int, generator: SampleGenerator, temperature: float
+    ) -> None:
+        """Draw the patch whose first pixel is at (row, column) into the canvas. context: ``(n, width)``."""
+        words = self.context(context).unflatten(-1, (self.pixels, self.units))
         for pixel in range(self.pixels):
-            units = slice(pixel * self.units, (pixel + 1) * self.units)
-            known, end = pixel * self.channels, units.stop
-            h[:, units] = F.gelu(one[:, units] + x[:, :known] @ self.first.weight[units, :known].T)
-            top = F.gelu(two[:, units] + h[:, :end] @ self.second.weight[units, :end].T)
-            raw = self.leave(top) + self.bias[pixel]
-            x[:, known : known + self.channels] = logistic_mixture.draw(raw, self.channels, generator, temperature)
-        return x.unflatten(1, (self.pixels, self.channels))
+            i, j = row + pixel // self.patch, column + pixel % self.patch
+            near = canvas[:, :, i : i + WINDOW[0], j : j + WINDOW[1]].flatten(1)
+            raw = self._outputs(words[:, pixel], near * self.seen[pixel])
+            value = logistic_mixture.draw(raw, self.channels, generator, temperature)
+            canvas[:, : self.channels, ABOVE + i, BESIDE + j] = value
+
+    def _outputs(self, word: Tensor, near: Tensor) -> Tensor:
+        h = F.gelu(word + self.window(near))
+        return self.leave(F.gelu(word + self.hidden(h)))
 
 
-def _blocks(mask: Tensor, rows: int, columns: int) -> Tensor:
-    """Every entry of a mask as a block of ``rows`` by ``columns``."""
-    return mask.repeat_interleave(rows, 0).repeat_interleave(columns, 1)
+def _seen(patch: int) -> Tensor:
+    """``(pixels, places of a window)``: 1 for every place of a pixel's window that is drawn before it, else 0."""
+    seen = torch.zeros(patch**2, *WINDOW)
+    for pixel in range(patch**2):
+        row, column = divmod(pixel, patch)
+        for i in range(WINDOW[0]):
+            for j in range(WINDOW[1]):
+                there = (row + i - ABOVE, column + j - BESIDE)
+                in_own_patch = there[0] >= 0 and 0 <= there[1] < patch
+                above_or_left = there[0] < 0 or there[1] < 0
+                seen[pixel, i, j] = above_or_left or (in_own_patch and there < (row, column))
+    return seen.flatten(1)
 
 
 def default_patch(space: ImageSpace) -> int:
