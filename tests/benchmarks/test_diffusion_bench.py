@@ -36,7 +36,7 @@ class Peer:
             in_channels=3,
             out_channels=3,
             layers_per_block=1,
-            block_out_channels=(32, 64, 64),
+            block_out_channels=(32, 64, 72),
             down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
             up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
             norm_num_groups=8,
@@ -63,34 +63,25 @@ class Peer:
         return x
 
 
-def ours(patch, target):
-    """DDPM whose parameters come within 5 % of ``target``, by its width alone."""
-    multipliers = {2: (1, 2, 4, 4), 1: (1, 2, 2)}[patch]
-    options = dict(
-        prediction="epsilon",
-        schedule="linear",
-        times="uniform",
-        steps=NFE,
-        patch=patch,
-        multipliers=multipliers,
-        attention=(8,),
-    )
-    widths = {width: parameters(DDPM(SPACE, width=width, **options)) for width in range(8, 129, 8)}
-    width = min(widths, key=lambda w: abs(widths[w] - target))
-    return DDPM(SPACE, width=width, **options), widths[width]
+def ours(**network):
+    return DDPM(SPACE, prediction="epsilon", schedule="linear", times="uniform", steps=NFE, attention=(8,), **network)
 
 
 @pytest.fixture(scope="module")
 def models():
     torch.manual_seed(0)
     peer = Peer()
-    count = parameters(peer.net)
-    found = {"diffusers": (peer, count), "ours": ours(2, count), "ours, patch=1": ours(1, count)}
+    found = {
+        "diffusers": peer,
+        "ours": ours(width=24),
+        "ours, patch=1": ours(width=48, multipliers=(1, 2, 2), patch=1),
+    }
+    size = {name: parameters(model.net if model is peer else model) for name, model in found.items()}
     print()
-    for name, (_, size) in found.items():
-        print(f"{name:16s} {size / 1e6:.3f} M parameters ({size / count - 1:+.1%})")
-    assert abs(found["ours"][1] / count - 1) < 0.05
-    return {name: model for name, (model, _) in found.items()}
+    for name, count in size.items():
+        print(f"{name:16s} {count / 1e6:.3f} M parameters ({count / size['diffusers'] - 1:+.1%})")
+    assert abs(size["ours"] / size["diffusers"] - 1) < 0.05
+    return found
 
 
 def seconds(call):

@@ -158,7 +158,7 @@ def test_averaged_weights_and_buffers_still_sample(name: str, fitted: Callable, 
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if VectorSpace in model.spaces])
 def test_vectors(name: str, ring: Tensor, train: Callable) -> None:
     torch.manual_seed(0)
-    model = MODELS[name](VectorSpace(2))
+    model = MODELS[name](VectorSpace(2), **({"classes": 10} if name == "conditional-diffusion" else {}))
     train(model, ring, 5)
     x = draw(model, 7)
     assert x.shape == (7, 2)
@@ -220,13 +220,16 @@ def test_configs_are_frozen_and_survive_json(name: str) -> None:
 
 
 def test_capabilities() -> None:
-    found = {name: set(capabilities(model(SPACE))) for name, model in MODELS.items()}
+    found = {name: set(capabilities(model(SPACE, **SMALL.get(name, {})))) for name, model in MODELS.items()}
     assert found["autoencoder"] == {"FitsPrior", "Reconstructs", "HasLatent"}
     assert found["vae"] == {"Reconstructs", "HasLatent", "HasLikelihood"}
     assert found["denoising-autoencoder"] == found["autoencoder"]
     assert found["vqvae"] == {"FitsPrior", "Reconstructs", "HasLatent", "HasLikelihood"}
     assert found["gan"] == found["progressive-gan"] == found["stylegan2"] == found["noise"] == set()
-    assert found["ddpm"] == found["flow-matching"] == {"Iterative"}
+    for name in ("ddpm", "flow-matching", "edm", "consistency", "cascaded-diffusion"):
+        assert found[name] == {"Iterative"}
+    assert found["conditional-diffusion"] == {"Iterative", "Conditional"}
+    assert found["latent-diffusion"] == {"Iterative", "Reconstructs", "HasLatent"}
     assert found["realnvp"] == found["glow"] == found["spline-flow"] == {"HasLatent", "HasLikelihood"}
     assert found["pixelcnn"] == found["image-gpt"] == {"HasLikelihood", "Iterative"}
     for name in ("gaussian", "mean", "copy-train", "floor", "nearest-neighbours", "pca-gmm"):
