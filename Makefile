@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test lint format clean
+.PHONY: help setup bench test asv lint format clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,11 @@ bench: setup ## run the suite `quick` and print its leaderboard (about five minu
 
 test: setup ## run all tests, in two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+asv: setup ## time kernels, models and imports with asv at this commit and make its site in .asv/html
+	$(BIN)/asv machine --yes
+	$(BIN)/asv run --environment existing:same --set-commit-hash "$$(git rev-parse HEAD)" --show-stderr $(ASV)
+	$(BIN)/asv publish
 
 lint: setup ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for name, command in {
+COMMANDS: dict[str, Callable[..., int]] = {
     "run": suites.run,
     "status": suites.status,
     "list": suites.list_,
@@ -39,7 +40,8 @@ for name, command in {
     "doctor": machine.doctor,
     "noise": machine.noise,
     "scaling": machine.scaling,
-}.items():
+}
+for name, command in COMMANDS.items():
     app.command(name)(command)
 
 

@@ -97,7 +97,12 @@ class CurveScorer:
             self.on_phase(f"timing batches of {batch}")
             try:
                 with torch.inference_mode():
-                    timing = time_blocks(lambda size=batch: draw_batch(model, size, self.seed), model.device)  # type: ignore[misc]
+                    timing = time_blocks(
+                        lambda size=batch: draw_batch(model, size, self.seed),  # type: ignore[misc]
+                        model.device,
+                        warmup_cap=0.5,
+                        cap_seconds=1.5,
+                    )
             except (RuntimeError, MemoryError) as failure:
                 points.append(
                     CurvePoint(at={"batch": batch}, measurements=[], failure=str(failure).splitlines()[0][:200])

@@ -207,11 +207,14 @@ class HasLikelihood(Protocol):
 class Conditional(Protocol):
     """Class-conditional: ``sample(n, generator, labels=...)`` with ``labels`` ``(n,)`` int64.
 
-    Asked for no labels, a model of the attribute ``classes`` (their number) gives sample i of a stream the class i modulo
-    ``classes`` (``generator.indices % self.classes``): then the metrics per class know what each sample was to be.
+    ``labels_of(indices)``: the labels that ``sample`` takes where it is not given any, for the samples numbered ``indices``: then
+    the metrics per class know what each sample was to be. A Config field ``classes`` that is None is given the data set's
+    number of classes by the harness.
     """
 
     conditions: Literal["class", "text"]
+
+    def labels_of(self, indices: Tensor) -> Tensor: ...
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ the stored sample set, without retraining.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import sys
@@ -183,6 +184,14 @@ def plan(
                     )
                 )
     return trials
+
+
+def with_classes(model_class: Any, config: dict[str, Any], data: Data) -> dict[str, Any]:
+    """``config`` with the data set's number of classes, where the model's Config has a field ``classes`` that is not set."""
+    fields = {field.name for field in dataclasses.fields(model_class.Config)}
+    if "classes" not in fields or config.get("classes") is not None or data.train_labels is None:
+        return config
+    return {**config, "classes": max(len(data.classes), int(data.train_labels.max()) + 1)}
 
 
 def check_models(trials: list[Trial]) -> None:

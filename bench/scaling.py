@@ -69,7 +69,8 @@ def measure_axis(
     found = []
     for value in sorted(set(values)):
         on_value(f"{axis} {value}")
-        found.append(_time(dataclasses.replace(base, **{axis: value}), axis, value, cap_seconds))
+        changed: dict[str, Any] = {axis: value}
+        found.append(_time(dataclasses.replace(base, **changed), axis, value, cap_seconds))
     return found
 
 

@@ -164,9 +164,9 @@ def gather(
 
 def conditions_of(model: Any, n: int) -> np.ndarray | None:
     """The class that each of the first ``n`` samples was to have, ``(n,)`` int64; None for an unconditional model."""
-    if not isinstance(model, Conditional) or model.conditions != "class" or not hasattr(model, "classes"):
+    if not isinstance(model, Conditional) or model.conditions != "class":
         return None
-    return np.arange(n) % int(model.classes)
+    return model.labels_of(torch.arange(n, device=model.device)).cpu().numpy()  # type: ignore[attr-defined]
 
 
 def score(

@@ -25,8 +25,8 @@ from bench.features.cache import FeatureCache
 from bench.measure import machine
 from bench.measure.blocks import more_blocks, time_blocks
 from bench.measure.clock import time_once
-from bench.measure.energy import EnergyMeter, energy_measurements
-from bench.measure.memory import PeakMemory, mebibytes
+from bench.measure.energy import EnergyMeter
+from bench.measure.phase import PhaseMeters
 from bench.model import FitsPrior, GenerativeModel, Iterative, capabilities
 from bench.model_file import DESCRIPTION, description_of
 from bench.plan import Trial
@@ -168,7 +168,9 @@ class _Run:
         with self.stage("building"):
             torch.manual_seed(self.trial.seed)
             np.random.seed(self.trial.seed % 2**32)
-            model: GenerativeModel = registry.load(self.trial.model_target)(data.space, **self.trial.model_config_)
+            model_class = registry.load(self.trial.model_target)
+            config = plan.with_classes(model_class, self.trial.model_config_, data)
+            model: GenerativeModel = model_class(data.space, **config)
             return model.to(self.device)
 
     def fit(self, model: GenerativeModel, batches: Batches, curves: CurveScorer) -> None:
@@ -220,24 +222,22 @@ class _Run:
         curves: CurveScorer,
         resume: Checkpoints | None,
     ) -> TrainingResult:
-        """The training loop between the meters; checkpoints are scored while they are stopped."""
+        """The training loop between the meters; checkpoints are scored off the clock."""
         points = [CurvePoint.model_validate(point) for point in resume.notes.get("curve", ())] if resume else []
-        first_peak: list[float] = []
-        meter = EnergyMeter(self.device)
-        self.idle_watts = meter.idle_watts()
+        self.idle_watts = EnergyMeter(self.device).idle_watts()
         diagnostics = Diagnostics(model, batches, average)
-        peak = PeakMemory(self.device)
+        meters = PhaseMeters(self.device, "training")
+        if "resumed_at_step" in self.training:
+            meters.resume()
 
         def checkpoint(so_far: TrainingResult, share: float, seconds: float) -> None:
-            first_peak.append(peak.peak_mib())
+            meters.interrupt()
             at = {"share": share, "seconds": seconds, "images": float(so_far.images), "steps": float(so_far.steps)}
             points.append(curves.checkpoint(model, average, batches, at))
             if resume is not None:
                 resume.notes["curve"] = [json.loads(point.model_dump_json()) for point in points]
 
         with self.stage("training"):
-            watch = machine.Watch(self.device)
-            meter.start()
             result = train(
                 model,
                 batches,
@@ -251,23 +251,16 @@ class _Run:
                 watch=diagnostics.block,
                 resume=resume,
             )
-            reading = meter.stop()
-            self.watched["training"] = watch.stop()
+            meters.stop()
             if average is not None:
                 average.apply()
         self.costs += diagnostics.measurements(result)
         self.training["diagnostics"] = diagnostics.course()
         if points:
             self.curves[TRAINING] = points
-            if first_peak:
-                self.costs.append(mebibytes("peak_memory_training", first_peak[0], "until the first checkpoint"))
-            self.training["energy"] = "not measured: checkpoints were scored in between"
-        else:
-            self.costs += peak.measurements("peak_memory_training")
-            self.training["energy"] = meter.why_not() or meter.source
-            self.costs += energy_measurements("training", reading, result.images, self.idle_watts)
-        warning = machine.warning(self.watched["training"])
-        self.costs += costs.training_costs(result, batches.batch_size, paused=bool(points), warning=warning)
+        self.watched["training"], self.training["energy"] = meters.seen, meters.energy_source
+        self.costs += [*meters.memory, *meters.energy(result.images, self.idle_watts)]
+        self.costs += costs.training_costs(result, batches.batch_size, bool(points), meters.warning)
         if self.trial.compile:
             self.costs.append(exact("compile_seconds", compile_seconds(result), unit="s"))
         return result
@@ -292,19 +285,18 @@ class _Run:
         with self.stage("sampling"), torch.inference_mode():
             first = time_once(lambda: draw_batch(model, 1, seed), self.device)
             self.costs.append(exact("time_to_first_sample", first, unit="s"))
-            watch, meter, peak = machine.Watch(self.device), EnergyMeter(self.device), PeakMemory(self.device)
             batch = min(trial.sample_batch, trial.samples)
-            meter.start()
+            meters = PhaseMeters(self.device, "sampling")
             samples, laps = draw(model, trial.samples, seed, batch, lambda done: self.phase(f"sampling {done}"))
-            reading = meter.stop()
-            self.costs += peak.measurements("peak_memory_sampling")
+            meters.stop()
+            self.costs += meters.memory
             if trial.role == "trained":
-                self.costs += energy_measurements("sampling", reading, trial.samples, self.idle_watts)
+                self.watched["sampling"] = meters.seen
+                self.costs += meters.energy(trial.samples, self.idle_watts)
                 self.phase("timing the sampler")
                 laps = more_blocks(lambda: draw_batch(model, batch, seed), self.device, laps, cap_seconds=0.8)
                 single = time_blocks(lambda: draw_batch(model, 1, seed), self.device, warmup_cap=0, cap_seconds=0.15)
-                self.watched["sampling"] = watch.stop()
-                self.costs += costs.sampling_costs(laps, batch, single, machine.warning(self.watched["sampling"]))
+                self.costs += costs.sampling_costs(laps, batch, single, meters.warning)
                 self.count_sampling(model, seed, first)
                 if isinstance(model, Iterative):
                     self.costs.append(exact("nfe", model.nfe))

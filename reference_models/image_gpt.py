@@ -194,7 +194,7 @@ def _seen(patch: int) -> Tensor:
         for i in range(WINDOW[0]):
             for j in range(WINDOW[1]):
                 there = (row + i - ABOVE, column + j - BESIDE)
-                in_own_patch = 0 <= there[0] and 0 <= there[1] < patch
+                in_own_patch = there[0] >= 0 and 0 <= there[1] < patch
                 above_or_left = there[0] < 0 or there[1] < 0
                 seen[pixel, i, j] = above_or_left or (in_own_patch and there < (row, column))
     return seen.flatten(1)

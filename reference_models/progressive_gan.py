@@ -131,11 +131,13 @@ class ProgressiveGAN(GenerativeModel):
         assert isinstance(self.space, ImageSpace)
         if x.shape[-1] < self.space.width:
             x = F.interpolate(x, size=(self.space.height, self.space.width))
-        return x.clamp(-1, 1)
+        return x
 
 
 class Generator(nn.Module):
-    """``(B, latent), level -> (B, channels, h, w)`` at the resolution of ``ceil(level)``, linear at the end.
+    """``(B, latent), level -> (B, channels, h, w)`` at the resolution of ``ceil(level)``, in (-1, 1).
+
+    The paper's images are linear; a tanh, as in DCGAN, reaches plain black and white sooner.
 
     widths: channels at each level, smallest resolution first. smallest: (h, w) of level 0.
     """
@@ -154,7 +156,7 @@ class Generator(nn.Module):
             nn.Sequential(nn.Upsample(scale_factor=2), *hidden(before, after), *hidden(after, after))
             for before, after in pairwise(widths)
         )
-        self.images = nn.ModuleList(EqualisedConv2d(width, channels, 1) for width in widths)
+        self.images = nn.ModuleList(nn.Sequential(EqualisedConv2d(width, channels, 1), nn.Tanh()) for width in widths)
 
     def forward(self, z: Tensor, level: float) -> Tensor:
         x, before = self.enter(z), None

@@ -231,3 +231,44 @@ def sample_diffusion(
     if sampler == "ddim":
         extra += (eta,)
     return kind.solver(denoise, x, times, alpha_bar, *extra)
+
+
+def karras_sigmas(steps: int, smallest: float, largest: float, rho: float = 7.0) -> list[float]:
+    """``steps`` noise levels falling from ``largest`` to ``smallest``, evenly in sigma^(1/rho), then 0 (EDM, equation 5)."""
+    if steps == 1:
+        return [largest, 0.0]
+    high, low = largest ** (1 / rho), smallest ** (1 / rho)
+    between = [(high + step / (steps - 1) * (low - high)) ** rho for step in range(1, steps - 1)]
+    return [largest, *between, smallest, 0.0]
+
+
+def sample_edm(
+    denoise: Callable[[Tensor, float], Tensor],
+    x: Tensor,
+    sigmas: Sequence[float],
+    randn_like: Callable[[Tensor], Tensor],
+    *,
+    churn: float = 0.0,
+    churn_range: tuple[float, float] = (0.0, math.inf),
+    churn_noise: float = 1.0,
+) -> Tensor:
+    """Heun's method on dx / dsigma = (x - D(x; sigma)) / sigma, with noise added and removed again at each step where ``churn`` > 0.
+
+    "Elucidating the Design Space of Diffusion-Based Generative Models" (2022, arXiv 2206.00364), algorithm 2. denoise: D(x, sigma).
+    x: at sigmas[0]. sigmas: falling, the last one 0. churn: spread over all steps; only those with sigma in ``churn_range`` take it.
+    Two evaluations per step, one in the last.
+    """
+    most = math.sqrt(2) - 1
+    for now, after in pairwise(sigmas):
+        gamma = min(churn / (len(sigmas) - 1), most) if churn_range[0] <= now <= churn_range[1] else 0.0
+        if gamma > 0:
+            raised = now * (1 + gamma)
+            x = x + math.sqrt(raised**2 - now**2) * churn_noise * randn_like(x)
+            now = raised
+        slope = (x - denoise(x, now)) / now
+        end = x + (after - now) * slope
+        if after > 0:
+            slope = 0.5 * (slope + (end - denoise(end, after)) / after)
+            end = x + (after - now) * slope
+        x = end
+    return x

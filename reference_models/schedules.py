@@ -23,7 +23,16 @@ def draw_times(n: int, kind: str, device: torch.device, shift: float = 0.0) -> T
     kind: "uniform", or "logit-normal" (the sigmoid of N(shift, 1)), which trains most where neither noise nor data dominates
     and structure is decided ("Scaling Rectified Flow Transformers", 2024, arXiv 2403.03206).
     """
-    uniform = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
     if kind == "uniform":
-        return uniform
-    return torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4)).add(shift).sigmoid()
+        return stratified(n, device)
+    return (normal_quantiles(n, device) + shift).sigmoid()
+
+
+def stratified(n: int, device: torch.device) -> Tensor:
+    """``(n,)`` uniform numbers in (0, 1), one in each of n equal parts, rising."""
+    return (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
+
+
+def normal_quantiles(n: int, device: torch.device) -> Tensor:
+    """``(n,)`` standard normal numbers, stratified as ``stratified``."""
+    return torch.special.ndtri(stratified(n, device).clamp(1e-4, 1 - 1e-4))

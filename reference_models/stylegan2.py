@@ -53,11 +53,11 @@ class StyleGAN2(GenerativeModel):
         latent: int = 64
         width: int = 16
         mapping: int = 2
-        r1: float = 0.5
-        path_length: float = 1.0
+        r1: float = 2.0
+        path_length: float = 0.5
         truncation: float = 1.0
         augment: bool = False
-        learning_rate: float = 4e-3
+        learning_rate: float = 3e-3
 
         def __post_init__(self) -> None:
             for name in ("latent", "width", "mapping"):
@@ -139,12 +139,14 @@ class StyleGAN2(GenerativeModel):
         return torch.lerp(self.mean_style, self.mapping(z).float(), truncation)
 
     def synthesise(self, w: Tensor, noise: Noise | None = None) -> Tensor:
-        """w ``(B, latent)`` -> images ``(B, *shape)`` in no range; without ``noise`` its mean, 0, stands for it."""
-        return self.synthesis(w, noise).float()
+        """w ``(B, latent)`` -> images ``(B, *shape)`` in (-1, 1); without ``noise`` its mean, 0, stands for it.
+
+        The paper's images are linear; a tanh, as in DCGAN, reaches plain black and white sooner."""
+        return self.synthesis(w, noise).float().tanh()
 
     def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
         w = self.style(generator.randn(self.config.latent), options.get("truncation", self.config.truncation))
-        return self.synthesise(w, lambda height, width: generator.randn(1, height, width)).clamp(-1, 1)
+        return self.synthesise(w, lambda height, width: generator.randn(1, height, width))
 
 
 def mapping_network(latent: int, depth: int) -> nn.Sequential:

@@ -47,8 +47,8 @@ class VQVAE(GenerativeModel):
         code_size: int = 16
         width: int = 64
         commitment: float = 0.25
-        decay: float = 0.99
-        restart: float = 0.05
+        decay: float = 0.97
+        restart: float = 0.5
         autoencoder_share: float = 0.4
         learning_rate: float = 2e-3
         prior_width: int = 128
@@ -285,7 +285,7 @@ def grid_encoder(channels: int, code_size: int, width: int, count: int) -> nn.Se
 
 
 def grid_decoder(channels: int, code_size: int, width: int, count: int) -> nn.Sequential:
-    """The way back, linear at the end."""
+    """The way back; a tanh at the end, so that black becomes black."""
     layers: list[nn.Module] = [nn.Conv2d(code_size, width, 3, padding=1), Residual(width), Residual(width), nn.ReLU()]
     before = width
     for index in range(count):
@@ -297,4 +297,4 @@ def grid_decoder(channels: int, code_size: int, width: int, count: int) -> nn.Se
         before = after
     if count == 0:
         layers.append(nn.Conv2d(width, channels, 3, padding=1))
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers, nn.Tanh())

@@ -39,6 +39,21 @@ WRONG = {
         r"gate\.metrics\[0\]\.direction.*'higher' or 'lower', got 'down'",
     ),
     "bad precision": (GOOD + 'precision = "half"\n', r"suites\.tiny\.precision.*'auto', 'float32' or 'bfloat16'"),
+    "curves without a distance": (
+        GOOD.replace('"kernel"', '"prdc"') + "checkpoints = 3\n",
+        r"suites\.tiny.*need frechet or kernel among the metrics",
+    ),
+    "target without value": (GOOD + 'target = { metric = "kid" }\n', r"suites\.tiny\.target\.value' is missing"),
+    "unknown key of a target": (
+        GOOD + 'target = { metric = "kid", metrc = 1, value = 1 }\n',
+        r"unknown key 'metrc'.*'metric'",
+    ),
+    "batch of zero": (GOOD + "batch_sweep = [0]\n", r"suites\.tiny\.batch_sweep\[0\].*greater than 0"),
+    "prices without a date": (GOOD + "[prices]\nper_hour = { EPYC = 0.1 }\n", r"prices\.date' is missing"),
+    "free device": (
+        GOOD + "[prices]\ndate = 2026-11-01\nper_hour = { EPYC = 0 }\n",
+        r"prices\.per_hour\.EPYC.*greater",
+    ),
     "unknown extractor": (GOOD + 'extractor = "effnet"\n', r"suites\.tiny\.extractor': unknown extractor 'effnet'"),
 }
 
@@ -62,6 +77,16 @@ def test_good_config(tmp_path):
     assert config.model_source("mine") == ("my_pkg.my_model:MyVAE", {"width": 3})
     with pytest.raises(BenchError, match="did you mean 'tiny'"):
         config.suite("tinny")
+
+
+def test_the_longest_name_prices_a_device(tmp_path):
+    path = tmp_path / "benchmarks.toml"
+    path.write_text(GOOD + '[prices]\ndate = 2026-11-01\nper_hour = { "H100" = 3, "H100 PCIe" = 2.5 }\n')
+    prices = load_config(path).prices
+    assert prices.of("NVIDIA H100 PCIe").per_hour == 2.5
+    assert prices.of("NVIDIA H100 80GB HBM3").per_hour == 3
+    assert prices.of("AMD EPYC") is None
+    assert prices.of("NVIDIA H100 PCIe").date.isoformat() == "2026-11-01"
 
 
 def test_shipped_config_is_valid_and_has_the_promised_suites():

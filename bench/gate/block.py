@@ -28,7 +28,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 WARMUP_CALLS, WARMUP_SECONDS = 3, 0.1
 TURN_SECONDS = 0.01
@@ -48,7 +48,7 @@ class ArmError(Exception):
 class Arm:
     """The process of one version, seen from outside: ``ask`` sends one request and waits for its answer."""
 
-    def __init__(self, name: str, read: TextIO, write: TextIO) -> None:
+    def __init__(self, name: str, read: IO[str], write: IO[str]) -> None:
         self.name, self._read, self._write = name, read, write
 
     def ask(self, what: str, **more: Any) -> Any:
@@ -169,7 +169,7 @@ def start(arm: dict[str, Any], spec: dict[str, Any]) -> Arm:
     return Arm(arm["name"], os.fdopen(tell_read), os.fdopen(ask_write, "w"))
 
 
-def serve(arm: dict[str, Any], spec: dict[str, Any], requests: TextIO, answers: TextIO) -> None:
+def serve(arm: dict[str, Any], spec: dict[str, Any], requests: IO[str], answers: IO[str]) -> None:
     """The inside of an arm's process: answer requests until there are none."""
     import torch
 

@@ -10,7 +10,7 @@ from bench.errors import BenchError, did_you_mean
 from bench.gate.cells import Cell, Row, matched, rows_of
 from bench.gate.sides import Side
 from bench.report.columns import group_and_importance
-from bench.report.verdicts import Line, Verdicts
+from bench.report.verdicts import Line, Outcome, Verdicts
 from bench.stats import compare as stats
 from bench.stats.compare import Comparison
 from bench.stats.intervals import Estimate, t_interval
@@ -143,7 +143,7 @@ def _judge(a: Row | None, b: Row | None, metric: str, margin: Margin, direction:
     return _Judgement(line, comparison, one.hardware, row.role)
 
 
-def _absence(a: Row | None, b: Row | None, one: Cell | None, two: Cell | None) -> tuple[str, str] | None:  # type: ignore[return]
+def _absence(a: Row | None, b: Row | None, one: Cell | None, two: Cell | None) -> tuple[Outcome, str] | None:
     """(verdict, reason) where a side has no number or not all of its numbers; None where both are whole."""
     if a is None:
         return "new", "base has no such row: nothing to compare with"
@@ -165,6 +165,7 @@ def _absence(a: Row | None, b: Row | None, one: Cell | None, two: Cell | None) -
     gone = sorted(set(one.values) - set(two.values))
     if gone:
         return "missing", f"head has no finite value for seed {', '.join(map(str, gone))}"
+    return None
 
 
 def _difference(one: Cell, two: Cell) -> str:

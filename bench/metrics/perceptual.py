@@ -178,15 +178,16 @@ class PerceptualReconstruction(Metric):
     )
     needs = frozenset({"images", "reconstructs"})
 
-    def __init__(self, net: str = "effnetlite0", weights: str | None = None) -> None:
-        """As of ``lpips-diversity``."""
-        self.net, self.weights = net, weights
+    def __init__(self, net: str = "effnetlite0", weights: str | None = None, images: int | None = None) -> None:
+        """net, weights: as of ``lpips-diversity``. images: how many of the test set are looked at; default all."""
+        self.net, self.weights, self.images = net, weights, images
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
         from bench.metrics.reconstruction import reconstruct
 
         data = evidence.data
         distance = _distance(self.net, self.weights, evidence.device)
-        rebuilt = reconstruct(evidence.model, data.test, data.space, evidence.seed, evidence.device)
-        found = [reconstruction_distance(data.test, rebuilt, distance)]
+        originals = data.test[: self.images]
+        rebuilt = reconstruct(evidence.model, originals, data.space, evidence.seed, evidence.device)
+        found = [reconstruction_distance(originals, rebuilt, distance)]
         return found if distance.calibrated else _uncalibrated(found)

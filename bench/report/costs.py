@@ -73,9 +73,9 @@ def _reached_row(entry: Reached) -> tuple[str, ...]:
         seconds, cost = f"{format_number(entry.median, 3)} [{format_number(low, 3)}, {upper}]", entry.median
         images = f"{statistics.median(entry.images):,.0f}"
     money = "–"
-    if entry.per_hour is not None:
+    if entry.price is not None:
         sign = "> " if entry.median is None else ""
-        money = f"{sign}{format_number(cost * entry.per_hour / 3600, 3)}"
+        money = f"{sign}{format_number(cost * entry.price.per_hour / 3600, 3)} {entry.price.currency}"
     return entry.model, f"{len(entry.brackets)}/{entry.runs}", seconds, images, money
 
 
@@ -96,7 +96,7 @@ def _ranks(records: Sequence[Record], metric: str) -> Iterator[str]:
 
 
 def _nfe_rows(curves: dict[str, list[list[CurvePoint]]], metric: str) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for model, steps, points in _aligned(curves, "steps"):
         nfe = [point.at["nfe"] for point in points if "nfe" in point.at]
         rows.append(

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from bench.record import CurvePoint, Record
-from bench.suite import Prices
+from bench.suite import Price, Prices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Reached:
     """When the runs of a model reached the target.
 
     brackets: for each run that did, (last checkpoint that had not reached it, or 0; first that had), in seconds. runs: of all runs.
-    budget: seconds after which the others were given up. images: seen at the first checkpoint that had reached it.
+    budget: seconds after which the others were given up. images: seen at the first checkpoint that had reached it. price: of the
+    device, where the config had one.
     """
 
     model: str
@@ -39,7 +40,7 @@ class Reached:
     images: tuple[float, ...]
     runs: int
     budget: float
-    per_hour: float | None = None
+    price: Price | None = None
 
     @property
     def median(self) -> float | None:
@@ -76,11 +77,11 @@ def training_curve(record: Record, metric: str) -> list[Point]:
     flops = _value(record.measurements, "training_flops_per_image")
     found = []
     for point in record.curves.get("training", []):
-        value = _value(point.measurements, metric)
-        if value is None:
+        scored = _value(point.measurements, metric)
+        if scored is None:
             continue
         images = point.at["images"]
-        found.append(Point(point.at["share"], point.at["seconds"], images, flops and flops * images, value))
+        found.append(Point(point.at["share"], point.at["seconds"], images, flops and flops * images, scored))
     last, images = _value(record.measurements, metric), _value(record.measurements, "training_images")
     seconds = _value(record.measurements, "training_seconds")
     if last is not None and images is not None and seconds is not None:
@@ -127,7 +128,7 @@ def times_to(records: Sequence[Record], metric: str, target: float) -> list[Reac
                 tuple(point.images for _, point in reached),
                 len(runs),
                 max(ends, default=0.0),
-                _per_hour(runs[-1]),
+                _price(runs[-1]),
             )
         )
     return sorted(found, key=lambda entry: (entry.median is None, entry.median or 0.0, -len(entry.brackets)))
@@ -185,15 +186,14 @@ def _by_model(records: Iterable[Record]) -> dict[str, list[Record]]:
     return {model: runs for model, runs in found.items() if any(run.curves.get("training") for run in runs)}
 
 
-def _per_hour(record: Record) -> float | None:
+def _price(record: Record) -> Price | None:
     """The price of an hour of the device that the run was on, where the config had one."""
     prices = record.config.get("prices")
     hardware = record.provenance.get("hardware", {})
     name = hardware.get("gpu") or hardware.get("cpu")
     if not prices or not name:
         return None
-    price = Prices.model_validate(prices, strict=False).of(name)
-    return price.per_hour if price else None
+    return Prices.model_validate(prices, strict=False).of(name)
 
 
 def _value(measurements: Sequence, name: str) -> float | None:

@@ -113,9 +113,7 @@ class Verdicts:
             fields = json.loads(text)
             if fields["schema_version"] != SCHEMA_VERSION:
                 raise BenchError(f"{where}: schema version {fields['schema_version']!r} is not {SCHEMA_VERSION}")
-            lines = tuple(
-                Line(**{k: _estimate(v) if k in _ESTIMATES else v for k, v in line.items()}) for line in fields["lines"]
-            )
+            lines = tuple(_line(line) for line in fields["lines"])
             return cls(fields["kind"], fields["base"], fields["head"], fields["alpha"], lines, tuple(fields["notes"]))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise BenchError(f"{where}: not a file that `bench gate --json` or `bench ab --json` wrote") from None
@@ -134,7 +132,12 @@ class Verdicts:
             rows.append(fields)
         columns = list(_COLUMNS) if not rows else None
         frame = pd.DataFrame(rows, columns=columns)
-        numbers = [c for c in frame if c.partition("_")[0] in _ESTIMATES] + ["margin", "p", "smallest_p", "detectable"]
+        numbers = [c for c in map(str, frame) if c.partition("_")[0] in _ESTIMATES] + [
+            "margin",
+            "p",
+            "smallest_p",
+            "detectable",
+        ]
         return frame.astype(dict.fromkeys(numbers, float))
 
 
@@ -166,6 +169,11 @@ def _line_fields(line: Line) -> dict[str, Any]:
         value: Estimate | None = getattr(line, name)
         fields[name] = None if value is None else value._asdict()
     return fields
+
+
+def _line(fields: dict[str, Any]) -> Line:
+    read: dict[str, Any] = {name: _estimate(value) if name in _ESTIMATES else value for name, value in fields.items()}
+    return Line(**read)
 
 
 def _estimate(fields: dict[str, Any] | None) -> Estimate | None:

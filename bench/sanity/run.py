@@ -46,7 +46,7 @@ class Task:
 
     @property
     def key(self) -> str:
-        return f"{self.metric.digest}|{self.stage.name}|{self.corruption.name}|{self.strength:g}|{self.repeat}"
+        return f"{self.metric.digest}|{self.metric.options}|{self.stage.name}|{self.corruption.name}|{self.strength:g}|{self.repeat}"
 
 
 class Journal:
@@ -88,7 +88,7 @@ def _of_stage(stage: Stage, metric: Part, strengths: int | None) -> Iterator[Tas
     for repeat in range(stage.repeats if taken else 0):
         yield Task(stage, metric, taken[0], 0.0, repeat)
         for corruption in taken:
-            levels = corruption.strengths
+            levels = tuple(stage.strengths(corruption))
             if strengths is not None:
                 levels = tuple(
                     levels[i] for i in np.linspace(0, len(levels) - 1, strengths + 1).round().astype(int)[1:]

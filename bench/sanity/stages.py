@@ -37,6 +37,9 @@ class Stage(abc.ABC):
     def takes(self, needs: frozenset[str], metric: str) -> Sequence[Corruption]:
         """The corruptions under which a metric of these needs is tried here."""
 
+    def strengths(self, corruption: Corruption) -> Sequence[float]:
+        return corruption.strengths
+
     @abc.abstractmethod
     def evidence(self, corruption: Corruption, strength: float, repeat: int) -> Evidence:
         """strength 0: the clean data."""
@@ -197,6 +200,10 @@ class Points(Stage):
         if metric != self.metric:
             return ()
         return self.corruptions if hasattr(self.data.truth, "centers") else (known.MODE_DROPPING,)
+
+    def strengths(self, corruption: Corruption) -> Sequence[float]:
+        """Counting stacked digits trains a classifier each time: two strengths are enough there."""
+        return corruption.strengths[1::2] if self.metric == "stacked-modes" else corruption.strengths
 
     def evidence(self, corruption: Corruption, strength: float, repeat: int) -> Evidence:
         rng = np.random.default_rng([self.seed, repeat])

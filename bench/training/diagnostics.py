@@ -31,8 +31,8 @@ SATURATED = 0.99
 
 SNAPSHOTS = 8
 SNAPSHOT_SAMPLES = 200
-SNAPSHOT_SECONDS = 2.0
-"""A model that needs longer for one snapshot's samples is not watched for collapse."""
+SNAPSHOT_SHARE = 0.04
+"""A model whose samples for all snapshots would take more than this share of training is not watched for collapse."""
 
 SNAPSHOT_SEED = 0x5EED
 PIXELS = 8
@@ -76,18 +76,22 @@ class Diagnostics:
             if self.average is not None:
                 self._lags.append(self.average.lag())
             if self._real is not None:
-                self._snapshot(result.steps)
+                trained = result.warmup_seconds + sum(result.block_seconds)
+                self._snapshot(result.steps, SNAPSHOT_SHARE * trained / share / SNAPSHOTS)
         return time.perf_counter() - began
 
-    def _snapshot(self, step: int) -> None:
+    def _snapshot(self, step: int, allowed_seconds: float) -> None:
         self.model.eval()
         try:
             with torch.inference_mode():
-                samples = _timed_samples(self.model)
+                samples = _timed_samples(self.model, allowed_seconds)
         finally:
             self.model.train()
         if samples is None:
-            self.unwatched, self._real = f"{SNAPSHOT_SAMPLES} samples take more than {SNAPSHOT_SECONDS:g} s", None
+            self.unwatched, self._real = (
+                f"samples of snapshots would take more than {SNAPSHOT_SHARE:.0%} of training",
+                None,
+            )
         elif samples.isfinite().all():
             assert self._real is not None
             self.snapshots.append(snapshot(self._real, _features(samples, self.model), step))
@@ -227,12 +231,12 @@ def _why_not(model: GenerativeModel) -> str:
     return ""
 
 
-def _timed_samples(model: GenerativeModel) -> Tensor | None:
+def _timed_samples(model: GenerativeModel, allowed_seconds: float) -> Tensor | None:
     """The snapshot's samples, always of the same noise; None where a few of them show that it would take too long."""
     few = SampleGenerator.BLOCK
     began = time.perf_counter()
     first = draw_batch(model, few, SNAPSHOT_SEED)
-    if (time.perf_counter() - began) * SNAPSHOT_SAMPLES / few > SNAPSHOT_SECONDS:
+    if time.perf_counter() - began > allowed_seconds:
         return None
     return torch.cat([first, draw_batch(model, SNAPSHOT_SAMPLES - few, SNAPSHOT_SEED, few)])
 

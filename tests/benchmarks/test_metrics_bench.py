@@ -8,6 +8,7 @@ Each test prints the seconds of every library and the ratio to ours, and fails w
 import contextlib
 import io
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,8 @@ from bench.metrics.precision_recall import prdc
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(1800)]
 
-N, D, ROUNDS = 10_000, 2048, 3
+N, D = 10_000, 2048
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 
 
 def feature_set(which, n=N, d=D):
@@ -187,7 +189,7 @@ def test_precision_recall_density_coverage(benchmark, sets):
                 y, x, prc_neighborhood=5, prc_batch_size=10_000, verbose=False
             ),
         },
-        rounds=2,
+        rounds=min(ROUNDS, 2),
     )
     assert ratios["prdc"] >= 3.5
 
@@ -266,7 +268,7 @@ def test_vendi_score(benchmark, sets):
     }
     from bench.metrics.vendi import _SecondMoment
 
-    beside(benchmark, lambda: _SecondMoment(x).eigenvalues(None), peers, rounds=2)
+    beside(benchmark, lambda: _SecondMoment(x).eigenvalues(None), peers, rounds=min(ROUNDS, 2))
 
 
 def test_inception_score(benchmark):

@@ -111,3 +111,21 @@ def test_the_metrics():
     found = LPIPSDiversity().measure(evidence)
     assert [m.name for m in found] == [f"pdist_effnetlite0_diversity{end}" for end in ("", "_within", "_across")]
     assert all("not calibrated" in m.note for m in found)
+
+
+def test_reconstruction_distance_is_the_mean_over_images():
+    from bench.metrics.perceptual import reconstruction_distance
+
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 256, (2, 70, 8, 8, 3)).astype(np.uint8)
+
+    def mean_square(x, y):
+        return (x.double() - y.double()).square().flatten(1).mean(1)
+
+    measured = reconstruction_distance(first, second, mean_square)
+    assert float(measured) == pytest.approx(np.square(first.astype(float) - second).mean())
+    assert measured.n == 70
+    assert measured.low < float(measured) < measured.high
+    assert float(reconstruction_distance(first, first, mean_square)) == 0
+    with pytest.raises(BenchError, match="must agree in shape"):
+        reconstruction_distance(first, second[:5], mean_square)

@@ -32,7 +32,7 @@ def test_restores_damaged_digits_better_than_a_plain_autoencoder(
     damaged = corrupt(digits, corruption, 0.6)
     for kind, options in ((Autoencoder, {}), (DenoisingAutoencoder, {"corruption": corruption, "strength": 0.6})):
         torch.manual_seed(0)
-        model = kind(ImageSpace(1, 8, 8), width=16, **options)
+        model = kind(ImageSpace(1, 8, 8), width=16, latent=64, **options)  # large enough to pass noise on
         train(model, digits, 200)
         with torch.inference_mode():
             errors[kind] = float((model.reconstruct(damaged) - digits).square().mean())

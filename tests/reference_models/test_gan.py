@@ -156,7 +156,7 @@ def test_moves_to_the_data(loss: str, train: Callable) -> None:
     torch.manual_seed(0)
     data = torch.tensor([1.0, -0.5]) + 0.3 * torch.randn(2048, 2)
     model = GAN(VectorSpace(2), loss=loss, latent=8)
-    train(model, data, 1200, batch_size=128)
+    train(model, data, 500, batch_size=64)
     with torch.inference_mode():
         x = model.sample(1000, SampleGenerator(0, 1000))
     target = data.mean(0)

@@ -33,6 +33,7 @@ from bench.suite import Config
 MODELS = {point.name: point.load() for point in entry_points(group="bench.models") if "reference_models" in point.value}
 TRAINED = [name for name, model in MODELS.items() if model.trains]
 SMALL = {name: {"width": 8} for name in TRAINED}
+SMALL["conditional-diffusion"]["classes"] = 10
 SPACE = ImageSpace(1, 8, 8)
 
 
@@ -121,7 +122,7 @@ def test_trains_under_autocast(name: str, dtype: torch.dtype, digits: Tensor) ->
     torch.manual_seed(0)
     model = MODELS[name](SPACE, **SMALL[name])
     with torch.autocast("cpu", dtype=dtype):
-        losses = model.train_step(Batch(digits[:16]), 0.5)
+        losses = model.train_step(Batch(digits[:16], torch.arange(16) % 10), 0.5)
     for loss in losses.values():
         assert isinstance(loss, Tensor)
         assert loss.ndim == 0

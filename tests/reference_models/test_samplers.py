@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,11 +16,13 @@ from reference_models.samplers import (
     ODE_SAMPLERS,
     Denoised,
     falling_times,
+    karras_sigmas,
     sample_adaptive,
     sample_ddim,
     sample_ddpm,
     sample_diffusion,
     sample_dpm_solver,
+    sample_edm,
     sample_heun_diffusion,
     uniform_times,
 )
@@ -199,7 +202,7 @@ def test_times_fall_to_zero_and_never_repeat(gaussian: GaussianData) -> None:
     for steps in (1, 7, 1000):
         times = falling_times(steps, gaussian.alpha_bar, 1e-4)
         assert times[-1] == 0
-        assert all(a > b for a, b in zip(times, times[1:]))
+        assert all(a > b for a, b in pairwise(times))
         assert gaussian.alpha_bar(times[0]) >= 1e-4
 
 
@@ -216,3 +219,36 @@ def test_adaptive_solver_keeps_its_tolerance_and_each_sample_its_own_steps() -> 
     torch.testing.assert_close(out, x0 * math.exp(math.sin(1.0)), atol=0, rtol=1e-4)
     assert 8 < calls < 200
     torch.testing.assert_close(sample_adaptive(velocity, x0[1:2], [0.0, 0.1, 1.0], tolerance=1e-5), out[1:2])
+
+
+def edm_error(steps: int) -> float:
+    """Of ``sample_edm`` for data N(0, 0.5^2), whose flow is x(sigma) = x(S) sqrt((0.25 + sigma^2) / (0.25 + S^2))."""
+    x, largest = torch.linspace(-80, 80, 9, dtype=torch.float64), 80.0
+    out = sample_edm(
+        lambda x, sigma: x * 0.25 / (0.25 + sigma**2), x, karras_sigmas(steps, 0.002, largest), torch.zeros_like
+    )
+    return float((out - x * math.sqrt(0.25 / (0.25 + largest**2))).abs().max())
+
+
+def test_edm_is_exact_on_gaussian_data_and_of_second_order() -> None:
+    assert edm_error(18) < 0.02
+    assert edm_error(256) < 1e-4
+    assert math.log2(edm_error(64) / edm_error(128)) == pytest.approx(2, abs=0.3)
+
+
+def test_edm_with_churn_keeps_the_distribution() -> None:
+    torch.manual_seed(0)
+    x = 80 * torch.randn(20_000, dtype=torch.float64)
+    out = sample_edm(
+        lambda x, sigma: x * 0.25 / (0.25 + sigma**2), x, karras_sigmas(40, 0.002, 80.0), torch.randn_like, churn=20
+    )
+    assert float(out.std()) == pytest.approx(0.5, rel=0.03)
+    assert not torch.allclose(out, x * math.sqrt(0.25 / (0.25 + 80**2)), atol=0.01)
+
+
+def test_karras_sigmas_fall_evenly_in_their_root() -> None:
+    sigmas = karras_sigmas(5, 0.002, 80.0)
+    roots = torch.tensor(sigmas[:-1]).double() ** (1 / 7)
+    torch.testing.assert_close(roots.diff(), roots.diff().mean().expand(4), atol=1e-6, rtol=1e-5)
+    assert (sigmas[0], sigmas[-2], sigmas[-1]) == (80.0, 0.002, 0.0)
+    assert karras_sigmas(1, 0.002, 80.0) == [80.0, 0.0]

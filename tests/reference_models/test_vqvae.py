@@ -67,8 +67,8 @@ def test_dead_entries_restart_at_encodings_of_the_batch() -> None:
 
 def test_the_first_batch_fills_the_codebook() -> None:
     torch.manual_seed(0)
-    book = Codebook(6, 3, 0.99, 0.05)
-    encoded = 40 + torch.randn(4, 3, 2, 2)
+    book = Codebook(6, 3, 0.97, 0.5)
+    encoded = 40 + torch.randn(4, 3, 2, 2)  # 16 vectors, less than 0.5 of which is the weight of the first batch
     book.learn(encoded, book.quantise(encoded)[1])
     points = encoded.permute(0, 2, 3, 1).reshape(-1, 3)
     torch.testing.assert_close(torch.cdist(book.entries, points).min(1).values, torch.zeros(6), atol=0.02, rtol=0)
@@ -107,10 +107,11 @@ def test_stages_share_the_budget(digits: Tensor) -> None:
 def test_learns_digits_and_a_prior_over_their_codes(digits: Tensor, train: Callable) -> None:
     torch.manual_seed(0)
     model = VQVAE(SPACE, codes=32, width=16, prior_width=32, prior_depth=2)
-    losses = train(model, digits, 500)
+    losses = train(model, digits, 400)
     with torch.inference_mode():
         error = (model.reconstruct(digits) - digits).square().mean()
-    assert error < 0.35 * digits.var(0).mean()
+    assert error < 0.45 * digits.var(0).mean()
+    assert losses[150]["mse"] < 0.5 * losses[0]["mse"]
     assert losses[-1]["prior"] < 0.75 * math.log(32)
     bits = float(model.nll(digits).mean()) / (64 * math.log(2))
     assert 2 < bits < 6.5

@@ -1,0 +1,62 @@
+"""One training step and one sampling call of every registered model that generates 16x16 digits, and the memory they take."""
+
+from __future__ import annotations
+
+import torch
+
+from bench import registry
+from bench.data.digits import Digits
+from bench.errors import BenchError
+from bench.model import FitsPrior
+from bench.sampling import draw_batch
+from bench.training.loop import Batches, OnePass
+
+NAMES = [
+    name for name, entry in registry.entries("model").items() if registry.describe(entry).get("family") != "baseline"
+]
+
+
+class Models:
+    """Set up one model on batches of 16 digits; a model that takes no images is skipped."""
+
+    params = NAMES
+    param_names = ("model",)
+    timeout = 120
+
+    def setup(self, name: str) -> None:
+        torch.manual_seed(0)
+        data = Digits(resolution=16).load()
+        try:
+            self.model = registry.load(registry.find("model", name).target)(data.space)
+        except (BenchError, ValueError) as error:
+            raise NotImplementedError(str(error)) from None
+        batches = Batches(data, 16, 0, torch.device("cpu"))
+        self.stream = iter(batches)
+        self.model.train()
+        self.step()
+        self.model.eval()
+        if isinstance(self.model, FitsPrior):
+            with torch.no_grad():
+                self.model.fit_prior(OnePass(batches))
+
+    def step(self) -> None:
+        self.model.train()
+        self.model.train_step(next(self.stream), 0.5)
+
+    def sample(self) -> None:
+        self.model.eval()
+        with torch.inference_mode():
+            draw_batch(self.model, 4, 0)
+
+
+class TrainingStep(Models):
+    def time_step(self, name: str) -> None:
+        self.step()
+
+    def peakmem_step(self, name: str) -> None:
+        self.step()
+
+
+class Sampling(Models):
+    def time_four_samples(self, name: str) -> None:
+        self.sample()

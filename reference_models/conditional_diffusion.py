@@ -1,0 +1,139 @@
+"""Class-conditional diffusion with classifier-free guidance: one network with and without the label, sampled beyond their difference.
+
+guided = without + guidance_scale (with - without)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bench.model import Batch, BenchError, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
+from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
+from reference_models.networks.build import DenoiserConfig, denoiser
+from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
+from reference_models.schedules import set_learning_rate
+
+GOLDEN = 0.6180339887498949
+
+
+class ConditionalDiffusion(GenerativeModel):
+    """Class-conditional diffusion with classifier-free guidance; samples follow the classes of the training set."""
+
+    family = "diffusion"
+    paper = "Classifier-Free Diffusion Guidance, 2022, arXiv 2207.12598"
+    known_failures = (
+        "A large guidance_scale trades variety for typical pictures and oversaturates; at 1 rare classes look like frequent ones. "
+        "It needs a data set with labels."
+    )
+    spaces = (ImageSpace, VectorSpace)
+    conditions: Literal["class", "text"] = "class"
+    class_counts: Tensor
+
+    @dataclasses.dataclass(frozen=True)
+    class Config(ProcessConfig, DenoiserConfig):
+        """schedule, prediction, weighting, times: see ``ProcessConfig``. width ... patch: see ``DenoiserConfig``.
+
+        classes: number of classes; the harness fills it in from the data set. drop: share of training labels left out.
+        guidance_scale: 0 ignores the label, 1 is no guidance; any other scale takes two evaluations per step.
+        """
+
+        learning_rate: float = 5e-3
+        classes: int | None = None
+        drop: float = 0.1
+        guidance_scale: float = 1.5
+        sampler: str = "ddim"
+        steps: int = 25
+
+        def __post_init__(self) -> None:
+            ProcessConfig.__post_init__(self)
+            DenoiserConfig.__post_init__(self)
+            if self.learning_rate <= 0:
+                raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            if self.classes is not None and self.classes < 1:
+                raise ValueError(f"classes must be at least 1, got {self.classes}")
+            if not 0 <= self.drop < 1:
+                raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
+            if self.guidance_scale < 0:
+                raise ValueError(f"guidance_scale must not be negative, got {self.guidance_scale}")
+            if self.sampler not in DIFFUSION_SAMPLERS:
+                raise ValueError(f"sampler must be one of {', '.join(DIFFUSION_SAMPLERS)}, got '{self.sampler}'")
+            if not 1 <= self.steps <= STEPS:
+                raise ValueError(f"steps must lie in 1 ... {STEPS}, got {self.steps}")
+
+    def __init__(self, space: Space, **config: Any) -> None:
+        super().__init__(space, **config)
+        if self.config.classes is None:
+            raise BenchError(
+                "ConditionalDiffusion needs the number of classes, but the data set has no labels; set classes"
+            )
+        self.classes: int = self.config.classes
+        self.process = ForwardProcess(self.config)
+        self.network = denoiser(space, self.config, classes=self.classes)
+        self.optimizer = torch.optim.Adam(self.parameters(), betas=(0.9, 0.99), fused=True)
+        self.limit = 1.0 if isinstance(space, ImageSpace) else None
+        self.register_buffer("class_counts", torch.zeros(self.classes, dtype=torch.int64))  # seen in training
+
+    @property
+    def nfe(self) -> int:
+        passes = 1 if self.config.guidance_scale in (0, 1) else 2
+        return passes * DIFFUSION_SAMPLERS[self.config.sampler].evaluations(self.config.steps)
+
+    def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
+        if batch.labels is None:
+            raise BenchError(
+                "ConditionalDiffusion learns from labels, but the batch has none; use a data set with labels"
+            )
+        set_learning_rate(self.optimizer, self.config.learning_rate, progress)
+        x0 = batch.x
+        self.class_counts += torch.bincount(batch.labels, minlength=self.classes)
+        dropped = torch.rand(len(batch), device=x0.device) < self.config.drop
+        labels = torch.where(dropped, self.classes, batch.labels)  # the label ``classes`` stands for "none given"
+        index = self.process.draw_index(len(batch), x0.device)
+        epsilon = torch.randn_like(x0)
+        output = self.network(self.process.diffuse(x0, epsilon, index), index / STEPS, labels)
+        loss = self.process.loss(output, x0, epsilon, index)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.detach()}
+
+    def labels_of(self, indices: Tensor) -> Tensor:
+        """The classes of samples number ``indices`` where none are asked for, ``(n,)``: in the shares they have in training.
+
+        The golden-ratio sequence through the inverse distribution function, so that every run of samples has those shares.
+        """
+        counts = self.class_counts.double() if bool(self.class_counts.any()) else self.class_counts.double() + 1
+        position = ((indices.to(counts.device).double() + 0.5) * GOLDEN) % 1.0
+        return torch.searchsorted(counts.cumsum(0) / counts.sum(), position, right=True).clamp_(max=self.classes - 1)
+
+    def predict(self, x: Tensor, t: float, labels: Tensor, guidance_scale: float) -> Tensor:
+        """The network's prediction at x_t, guided towards ``labels`` ``(B,)``; both passes in one batch."""
+        times = torch.full((len(x),), t, device=x.device)
+        nothing = torch.full_like(labels, self.classes)
+        if guidance_scale in (0, 1):
+            return self.network(x, times, labels if guidance_scale == 1 else nothing).float()
+        both = self.network(x.repeat(2, *[1] * (x.ndim - 1)), times.repeat(2), torch.cat([labels, nothing])).float()
+        given, none = both.chunk(2)
+        return none + guidance_scale * (given - none)
+
+    def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
+        """options: labels ``(n,)`` int64, guidance_scale, sampler, steps."""
+        labels = options.get("labels")
+        labels = self.labels_of(generator.indices) if labels is None else torch.as_tensor(labels, device=self.device)
+        scale = float(options.get("guidance_scale", self.config.guidance_scale))
+
+        def denoise(x: Tensor, t: float) -> Denoised:
+            return Denoised(*self.process.clean(self.predict(x, t, labels, scale), x, t, self.limit))
+
+        return sample_diffusion(
+            denoise,
+            generator.randn(*self.space.shape),
+            self.process.alpha_bar,
+            lambda x: generator.randn(*x.shape[1:]),
+            sampler=options.get("sampler", self.config.sampler),
+            steps=options.get("steps", self.config.steps),
+        )

@@ -1,0 +1,140 @@
+"""Time to a target with its censoring, rank changes, and the tables made from curves."""
+
+import pytest
+
+from bench.record import CurvePoint, MeasurementFields, Record
+from bench.report.costs import costs_markdown
+from bench.report.curve_plot import write_curve_plots
+from bench.report.curves import (
+    Reached,
+    crossing,
+    quality_metric,
+    rank_changes,
+    ranks_by_share,
+    target_of,
+    times_to,
+    training_curve,
+)
+
+KID = "kid_effnetlite0"
+
+
+def number(name, value, source="kernel", direction="lower", **more):
+    return MeasurementFields(name=name, value=value, source=source, direction=direction, **more)
+
+
+def record(model, seed, values, final, *, target=None, prices=None, status="complete", seconds=16.0, curves=None):
+    """A run of ``seconds`` whose quality at 1/8, 1/4 and 1/2 of the budget is ``values``, and ``final`` at the end."""
+    points = [
+        CurvePoint(
+            at={"share": share, "seconds": share * seconds, "images": 1000 * share, "steps": 10 * share},
+            measurements=[] if value is None else [number(KID, value)],
+            failure="the model generated values that are not finite" if value is None else None,
+        )
+        for share, value in zip((0.125, 0.25, 0.5), values)
+    ]
+    costs = {
+        "training_seconds": seconds,
+        "training_images": 1000.0,
+        "training_flops_per_image": 5.0,
+        "prior_seconds": 2.0,
+    }
+    return Record(
+        trial=f"{model}{seed}", suite="s", dataset="digits", model=model, seed=seed, status=status, started="",
+        budget={"seconds": seconds}, config={"rank_by": KID, "target": target, "prices": prices},
+        measurements=[number(name, value, "cost") for name, value in costs.items()] + ([number(KID, final)] if final else []),
+        scoring={}, environment="e", provenance={"hardware": {"cpu": "AMD EPYC"}},
+        curves=curves if curves is not None else {"training": points},
+    )  # fmt: skip
+
+
+FAST = [record("fast", seed, (0.5, 0.3 + 0.01 * seed, 0.2), 0.15) for seed in range(3)]
+SLOW = [record("slow", seed, (0.9, 0.7, 0.4), 0.1 if seed else 0.25) for seed in range(3)]
+NEVER = [record("never", seed, (0.9, None, 0.8), 0.7) for seed in range(3)]
+
+
+def test_the_curve_ends_with_the_finished_model():
+    curve = training_curve(FAST[0], KID)
+    assert [point.share for point in curve] == [0.125, 0.25, 0.5, 1.0]
+    assert [point.value for point in curve] == [0.5, 0.3, 0.2, 0.15]
+    assert curve[-1].seconds == 18.0, "a model is not finished before its prior is fitted"
+    assert curve[-1].flops == 5000.0
+    assert len(training_curve(NEVER[0], KID)) == 3, "a checkpoint that could not be scored is left out"
+
+
+def test_a_target_is_reached_between_two_checkpoints():
+    curve = training_curve(FAST[0], KID)
+    before, point = crossing(curve, 0.25)
+    assert (before, point.seconds) == (4.0, 8.0)
+    assert crossing(curve, 0.5)[0] == 0.0
+    assert crossing(curve, 0.01) is None
+
+
+def test_runs_that_never_reach_it_are_longer_than_any():
+    found = {entry.model: entry for entry in times_to([*SLOW, *NEVER, *FAST], KID, 0.2)}
+    assert list(found) == ["fast", "slow", "never"]
+    assert found["fast"].median == 8.0
+    assert found["fast"].ends == (4.0, 8.0)
+    assert len(found["slow"].brackets) == 2
+    assert found["slow"].median == 18.0, "two of three reached it at the end"
+    assert found["slow"].ends == (8.0, None)
+    assert found["never"].median is None
+    assert found["never"].budget == 18.0
+    assert Reached("x", ((1, 2),), (5,), 3, 9.0).median is None, (
+        "one of three: the median is among those that never did"
+    )
+
+
+def test_the_target_is_the_suites_or_what_half_of_the_models_end_with():
+    assert target_of([*FAST, *NEVER, *SLOW], KID) == (pytest.approx(0.15), "what half of the models end with")
+    target = {"metric": KID, "value": 0.3}
+    assert target_of([record("a", 0, (1, 1, 1), 1, target=target)], KID) == (0.3, "set by the suite")
+
+
+def test_ranks_change_with_the_budget():
+    early = [record("early", s, (0.3, 0.3, 0.3), 0.3) for s in range(2)]
+    late = [record("late", s, (0.9, 0.5, 0.29), 0.1) for s in range(2)]
+    ranks = ranks_by_share([*early, *late], KID)
+    assert [model for model, _ in ranks[0.125]] == ["early", "late"]
+    assert [model for model, _ in ranks[1.0]] == ["late", "early"]
+    assert rank_changes(ranks) == [(0.5, "late", "early")]
+    assert list(ranks_by_share([*FAST, *NEVER], KID)) == [0.125, 0.5, 1.0], "only where every model was scored"
+
+
+def test_the_tables(tmp_path):
+    prices = {"date": "2026-11-01", "currency": "USD", "per_hour": {"EPYC": 3.6}}
+    target = {"metric": KID, "value": 0.2}
+    records = [record(r.model, r.seed, (0.5, 0.3, 0.2), 0.15, target=target, prices=prices) for r in FAST] + NEVER
+    text = costs_markdown(records)
+    assert "| fast | 3/3 | 8 [4, 8] | 500 | 0.00800 USD |" in text
+    assert "| never | 0/3 | > 18 | – | – |" in text
+    assert "set by the suite" in text
+    assert "The order is the same at every checkpoint" in text
+    assert write_curve_plots(records, tmp_path) == 2
+    assert (tmp_path / "quality_vs_time_digits.png").stat().st_size > 5000
+
+
+def test_no_curves_no_tables():
+    plain = FAST[0].model_copy(update={"curves": {}})
+    assert costs_markdown([plain]) is None
+    assert quality_metric([plain]) is None
+
+
+def test_steps_and_batches():
+    nfe = [
+        CurvePoint(at={"steps": steps, "nfe": 2 * steps}, measurements=[number(KID, 1 / steps), speed(100 / steps)])
+        for steps in (2, 4)
+    ]
+    batch = [
+        CurvePoint(at={"batch": 1}, measurements=[speed(10)]),
+        CurvePoint(at={"batch": 8}, measurements=[speed(60)]),
+        CurvePoint(at={"batch": 512}, measurements=[], failure="out of memory"),
+    ]
+    text = costs_markdown([record("flow", 0, (), 0.1, curves={"nfe": nfe, "batch": batch})])
+    assert "| flow | 2 | 4 | 0.500 | 50 |" in text
+    assert "| flow | 8 | **60** |" in text
+    assert "| flow | 512 | did not fit |" in text
+
+
+def speed(value):
+    return number("sampling_throughput", value, "cost", "higher", unit="images/s")

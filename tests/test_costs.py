@@ -1,0 +1,243 @@
+"""What a trial reports of its costs, and that looking at a model does not change its training."""
+
+import datetime
+
+import numpy as np
+import pytest
+import torch
+
+from bench import costs
+from bench.curves import CurveScorer, best_batch, checkpoint_shares, evaluations
+from bench.data.base import Data
+from bench.model import Batch, GenerativeModel, ImageSpace, VectorSpace
+from bench.plan import plan
+from bench.record import CurvePoint, Measurement, Record, fields_of
+from bench.suite import Price, load_config
+from bench.training.ema import WeightAverage
+from bench.training.loop import Batches, train
+from bench.trial import run_trial
+
+CONFIG = """
+[suites.curves]
+datasets = ["ring"]
+models = ["flow"]
+baselines = []
+seeds = [0]
+budget = { steps = 16 }
+batch_size = 8
+samples = 24
+sample_batch = 12
+extractor = "none"
+metrics = ["kernel", "sliced-wasserstein"]
+CURVES
+
+[models.flow]
+model = "flow-matching"
+config = { width = 8, steps = 3, sampler = "heun" }
+
+[datasets.ring]
+dataset = "ring8"
+
+[prices]
+date = 2026-11-01
+per_hour = { "PROCESSOR" = 0.36 }
+"""
+
+
+def trials(folder, curves):
+    from bench.provenance import cpu_model
+
+    path = folder / "benchmarks.toml"
+    path.write_text(CONFIG.replace("CURVES", curves).replace("PROCESSOR", cpu_model()))
+    return {trial.model: trial for trial in plan(load_config(path), "curves", device="cpu")}
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory) -> Record:
+    """A trial with every curve that a suite may ask for."""
+    folder = tmp_path_factory.mktemp("curves")
+    trial = trials(folder, "checkpoints = 2\nbatch_sweep = [4, 1]\nnfe_sweep = [2, 1]")["flow"]
+    found = run_trial(trial, folder / "out")
+    assert found.status == "complete", found.reason
+    return found
+
+
+def test_curves_are_in_the_record(record):
+    training = record.curves["training"]
+    assert [point.at["share"] for point in training] == [0.25, 0.5]
+    assert [point.at["steps"] for point in training] == [4, 8]
+    assert [point.at["images"] for point in training] == [32, 64]
+    assert all(point.failure is None for point in training)
+    names = {m.name for point in training for m in point.measurements}
+    assert any(name.startswith("kid") for name in names)
+    assert all(m.source == "kernel" for point in training for m in point.measurements)
+    assert [point.at for point in record.curves["batch"]] == [{"batch": 1}, {"batch": 4}]
+    assert Record.model_validate_json(record.to_line()) == record
+
+
+def test_steps_are_counted_as_network_evaluations(record):
+    heun = {point.at["steps"]: point.at["nfe"] for point in record.curves["nfe"]}
+    assert heun == {1: 2, 2: 4}
+    assert record.get("nfe") == 6
+    flops = [
+        next(m.value for m in point.measurements if m.name == "sampling_flops_per_image")
+        for point in record.curves["nfe"]
+    ]
+    assert flops[1] == pytest.approx(2 * flops[0], rel=0.01)
+    assert record.get("sampling_flops_per_image") == pytest.approx(3 * flops[0], rel=0.01)
+
+
+def test_costs_are_in_the_record(record):
+    for name in (
+        "training_throughput", "training_step_rate", "training_step_latency_p50", "training_step_latency_p95",
+        "data_loading_share", "first_step_seconds", "warmup_seconds", "training_flops_per_image", "training_flops_coverage",
+        "sampling_flops_per_image", "sampling_latency_p50", "peak_memory_training", "peak_memory_sampling", "best_sample_batch",
+    ):  # fmt: skip
+        assert record.get(name) >= 0, name
+    assert 0 < record.get("data_loading_share") < 1
+    assert record.get("peak_memory_training").note == "until the first checkpoint"
+    assert record.training["energy"].startswith("not measured")
+    with pytest.raises(KeyError):
+        record.get("training_mfu")  # no peak is known of this processor
+    machine = record.provenance["machine"]
+    assert machine["threads"]["intra_op"] >= 1
+    assert set(machine) == {"threads", "training", "sampling"}
+
+
+def test_money_follows_from_time(record):
+    seconds = record.get("training_seconds") + 24 / record.get("sampling_throughput")
+    assert record.get("cost_per_run") == pytest.approx(0.36 / 3600 * seconds)
+    thousand = record.get("cost_per_1000_images")
+    assert thousand == pytest.approx(0.36 / 3600 * 1000 / record.get("sampling_throughput"))
+    assert (thousand.unit, thousand.note) == ("USD", "price of 2026-11-01")
+
+
+def test_curves_do_not_change_what_is_trained(record, tmp_path):
+    """The same trial without curves ends with the same samples, to the bit."""
+    plain = run_trial(trials(tmp_path, "")["flow"], tmp_path / "out")
+    assert plain.curves == {}
+    assert plain.artifacts["samples"] == record.artifacts["samples"]
+    assert plain.get("peak_memory_training").note is None
+
+
+class Point(GenerativeModel):
+    """Moves to the mean of the data, with noise from torch's generator in every step."""
+
+    spaces = (VectorSpace,)
+
+    def __init__(self, space):
+        super().__init__(space)
+        self.mean = torch.nn.Parameter(torch.zeros(space.size))
+
+    def train_step(self, batch, progress):
+        with torch.no_grad():
+            self.mean += 0.1 * (batch.x.mean(0) - self.mean) + 0.01 * torch.randn(2)
+        return {"loss": torch.zeros(())}
+
+    def sample(self, n, generator, **options):
+        return self.mean + generator.randn(2)
+
+
+@pytest.fixture
+def data():
+    x = np.random.default_rng(0).normal(3.0, 0.1, (64, 2)).astype(np.float32)
+    return Data("line", VectorSpace(2), x, x)
+
+
+def test_checkpoints_stop_the_clock(data):
+    import time
+
+    batches = Batches(data, 8, 0, torch.device("cpu"))
+    seen = []
+
+    def checkpoint(result, share, seconds):
+        seen.append((share, result.steps, seconds))
+        time.sleep(0.4)
+
+    result = train(Point(data.space), batches, "seconds", 0.5, checkpoints=[0.25, 0.5], on_checkpoint=checkpoint)
+    assert [share for share, _, _ in seen] == [0.25, 0.5]
+    assert 0.125 <= seen[0][2] < 0.25
+    assert 0.5 <= result.seconds < 0.7
+    assert sum(result.block_seconds) < 0.7
+    assert max(result.lap_seconds) < 0.4, "the pause is in no step"
+
+
+def test_the_finished_models_point_is_not_doubled():
+    assert checkpoint_shares(3) == [0.125, 0.25, 0.5]
+    assert checkpoint_shares(0) == []
+
+
+def test_a_checkpoint_that_generates_nothing_is_a_point_with_a_reason(data, record, tmp_path):
+    trial = trials(tmp_path, "checkpoints = 1")["flow"]
+    scorer = CurveScorer(trial, data, 0, "p", lambda phase: None)
+    model = Point(data.space)
+    average = WeightAverage(model, 0.9)
+    with torch.no_grad():
+        model.mean += torch.nan
+        average.update()
+    before = torch.get_rng_state()
+    point = scorer.checkpoint(model, average, Batches(data, 8, 0, torch.device("cpu")), {"seconds": 1.0})
+    assert point.measurements == []
+    assert "not finite" in point.failure
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_best_batch_names_its_ties():
+    def at(batch, value, spread):
+        m = Measurement(value, name="sampling_throughput", low=value - spread, high=value + spread, direction="higher")
+        return CurvePoint(at={"batch": batch}, measurements=[fields_of(m, "cost", "")])
+
+    clear = best_batch([at(1, 10, 1), at(8, 50, 2), CurvePoint(at={"batch": 64}, measurements=[], failure="memory")])
+    assert (clear, clear.note) == (8, None)
+    tied = best_batch([at(8, 50, 2), at(16, 51, 2)])
+    assert (tied, tied.note) == (16, "within noise of batch 8")
+    assert best_batch([]) is None
+
+
+def test_evaluations_are_those_of_the_largest_part():
+    class Twice(GenerativeModel):
+        def __init__(self):
+            super().__init__(ImageSpace(1, 4, 4))
+            self.small, self.large = torch.nn.Linear(1, 1), torch.nn.Linear(16, 16)
+
+        def train_step(self, batch, progress): ...
+
+        def sample(self, n, generator, **options):
+            self.small(torch.ones(1, 1))
+            for _ in range(5):
+                self.large(torch.ones(n, 16))
+
+    model = Twice()
+    assert evaluations(model, lambda: model.sample(1, None)) == 5
+
+
+def test_counting_flops_leaves_the_model_and_the_randomness_alone(data):
+    class Trained(Point):
+        def __init__(self, space):
+            super().__init__(space)
+            self.layer = torch.nn.Linear(2, 2)
+            self.optimizer = torch.optim.Adam(self.layer.parameters())
+
+        def train_step(self, batch: Batch, progress):
+            loss = self.layer(batch.x + torch.randn(2)).square().mean()
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            return {"loss": loss.detach()}
+
+    model = Trained(data.space)
+    weights, state = model.layer.weight.clone(), torch.get_rng_state()
+    found, per_image = costs.training_flops(model, Batches(data, 8, 0, torch.device("cpu")), None)
+    assert per_image == 2 * 2 * 2 * 2, "forward and the gradient of the weight"
+    assert found.flops == 8 * per_image
+    assert torch.equal(model.layer.weight, weights)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_no_price_no_money():
+    speed = Measurement(100.0, name="sampling_throughput", low=90.0, high=110.0, interval="order statistic")
+    assert costs.money_costs([speed], None, 10.0) == []
+    price = Price(per_hour=36.0, currency="EUR", date=datetime.date(2026, 1, 2))
+    run, thousand = costs.money_costs([speed], price, 100.0)
+    assert (run, run.unit) == (1.0, "EUR")
+    assert (thousand.low, thousand, thousand.high) == pytest.approx((1 / 11, 0.1, 1 / 9))

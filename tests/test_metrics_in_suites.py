@@ -1,0 +1,117 @@
+"""Every metric that a suite can name, once, in a real small suite: a conditional model with latents and a likelihood."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bench import registry
+from bench.store import ResultStore
+
+MODEL = '''
+import torch
+from bench import GenerativeModel
+
+class Everything(GenerativeModel):
+    """A linear autoencoder that can do all that a metric may ask for."""
+
+    conditions = "class"
+    nll_kind = "exact"
+    classes = 10
+
+    def __init__(self, space, **config):
+        super().__init__(space, **config)
+        self.encoder = torch.nn.Linear(space.dimensions, 16)
+        self.decoder = torch.nn.Linear(16, space.dimensions)
+        self.register_buffer("means", torch.zeros(10, *space.shape))
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=1e-2)
+
+    def train_step(self, batch, progress):
+        for label in range(10):
+            mine = batch.x[batch.labels == label]
+            if len(mine):
+                self.means[label] += 0.2 * (mine.mean(0) - self.means[label])
+        loss = (self.reconstruct(batch.x) - batch.x).square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.detach()}
+
+    def encode(self, x):
+        return self.encoder(x.flatten(1))
+
+    def decode(self, z):
+        return self.decoder(z).reshape(-1, *self.space.shape)
+
+    def reconstruct(self, x):
+        return self.decode(self.encode(x))
+
+    def nll(self, x):
+        return torch.full((len(x),), self.space.dimensions * 5.0)
+
+    def sample(self, n, generator, labels=None):
+        labels = generator.indices % self.classes if labels is None else labels
+        return self.means[labels] + 0.1 * generator.randn(*self.space.shape)
+'''
+
+ABSENT = {"sfid", "stacked-modes", "modes", "lpips-reconstruction"}
+"""They need Inception's weights, stacked MNIST, data with a known truth; the last is a network pass for each test image."""
+
+DUE = {
+    "fd_dataset_classifier_features", "fd_corrected_dataset_classifier_features", "fd_infinity_dataset_classifier_features",
+    "cmmd_dataset_classifier_features", "kid_dataset_classifier_features", "realism_dataset_classifier_features",
+    "is_dataset_classifier", "density_dataset_classifier_features", "clipped_coverage_dataset_classifier_features",
+    "vendi_q2_dataset_classifier_features", "mifd_dataset_classifier_features", "authpct_dataset_classifier_features",
+    "data_copying_ct_dataset_classifier_features", "ndb_dataset_classifier_features", "jsd_bins_dataset_classifier_features",
+    "collapsed_dataset_classifier_features", "fld_dataset_classifier_features", "sliced_w2_dataset_classifier_features",
+    "rfd_dataset_classifier_features", "reconstruction_psnr", "denoising_gain_0.25", "bits_per_dim_exact",
+    "compression_vs_png_exact", "intra_fd_dataset_classifier_features", "classification_accuracy_score",
+    "condition_consistency", "ppl_z_full_l2", "path_linearity", "ms_ssim_diversity_within", "pdist_effnetlite0_diversity",
+    "pdist_effnetlite0_diversity_within", "accuracy_dataset_classifier",
+}  # fmt: skip
+
+
+def test_every_metric_runs_in_a_suite(tmp_path):
+    metrics = sorted(set(registry.entries("metric")) - ABSENT)
+    (tmp_path / "my_models.py").write_text(MODEL)
+    (tmp_path / "benchmarks.toml").write_text(
+        f"""
+[suites.all]
+datasets = ["digits16"]
+models = ["everything"]
+baselines = []
+seeds = [0]
+budget = {{ steps = 40 }}
+samples = 160
+extractor = "dataset-classifier"
+metrics = {metrics}
+rank_by = "kid_dataset_classifier_features"
+
+[datasets.digits16]
+dataset = "digits"
+options = {{ resolution = 16 }}
+
+[models.everything]
+class = "my_models:Everything"
+"""
+    )
+    environment = {
+        **os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]), "XDG_CACHE_HOME": str(tmp_path),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.cli", "run", "all"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    record = next(r for r in ResultStore(tmp_path / "results" / "all").records() if r.model == "everything")
+    assert record.status == "complete", record.reason
+    found = {fields.name: fields for fields in record.measurements}
+    assert set(found) >= DUE, sorted(DUE - set(found))
+    for fields in record.measurements:
+        assert fields.low is not None or fields.note, f"{fields.name} has neither an interval nor a reason"
+    assert found["condition_consistency"].value > 0.5
+    assert found["accuracy_dataset_classifier"].value > 0.8
