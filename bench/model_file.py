@@ -83,7 +83,8 @@ def _space_kind(space: Space) -> str:
 
 def _kept_data(model: GenerativeModel) -> dict[str, Tensor]:
     """Buffers that no state dict carries and a new model of the same kind does not have: data that it was given."""
-    fresh = type(model)(model.space, **dataclasses.asdict(model.config))
+    with torch.random.fork_rng(devices=[]):  # saving leaves the random state alone
+        fresh = type(model)(model.space, **dataclasses.asdict(model.config))
     empty = {name for name, buffer in _all_buffers(fresh).items() if buffer is None}
     return {name: tensor for name, tensor in model.named_buffers() if name in empty and name not in model.state_dict()}
 

@@ -179,6 +179,7 @@ class GatedLayer(nn.Module):
         """Row ``row`` of the vertical convolution, ``(n, 2 width, W)``, from the layer's inputs ``(n, inputs, H, W)``."""
         lower = row - int(self.first)
         upper = lower - self.dilation
+        assert self.down.bias is not None
         result = rows.new_zeros(()) + self.down.bias[:, None]
         for tap, source in enumerate((upper, lower)):
             if source >= 0:
@@ -192,6 +193,7 @@ class GatedLayer(nn.Module):
         """Pixel ``column`` of the present row, ``(n, width)``, from the layer's inputs in it ``(n, inputs, W)``."""
         near = column - int(self.first)
         far = near - self.dilation
+        assert self.right.bias is not None
         result = handed + self.right.bias
         for tap, source in enumerate((far, near)):
             if source >= 0:

@@ -49,7 +49,7 @@ class SplineFlow(NormalizingFlow):
     def level(self, channels: int, layers: int, net: MakeNet) -> Chain:
         """Images: couplings between 1 x 1 convolutions. Vectors: masks take turns, without mixing, which would blur the modes."""
         is_image = isinstance(self.space, ImageSpace)
-        spline = Spline(self.config.bins or (8 if is_image else 64), self.config.bound)
+        spline = Spline(self.config.bins or (4 if is_image else 64), self.config.bound)
         chain: list[Bijection] = []
         for index in range(layers):
             mask = halves(channels, 0) if is_image else alternating(channels, index % 2)

@@ -54,8 +54,9 @@ def samples(model: GenerativeModel) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_round_trip(name: str, tmp_path: Path) -> None:
-    model = fitted(MODELS[name])
+    model, state = fitted(MODELS[name]), torch.get_rng_state()
     save_model(model, tmp_path / "saved")
+    assert torch.equal(torch.get_rng_state(), state)
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["model.json", "weights.safetensors"]
     loaded = load_model(tmp_path / "saved")
     assert type(loaded) is type(model)

@@ -16,7 +16,10 @@ def compile_networks(model: nn.Module, backend: str = "inductor") -> None:
     backend: of ``torch.compile``. Compiled at the first call for a given shape and mode: the first training step, and again the first sample.
     """
     for network in model.children():
-        network.compile(backend=backend)
+        if type(network).forward is nn.Module.forward:  # a list of layers, or a model inside the model: nothing to call
+            compile_networks(network, backend)
+        else:
+            network.compile(backend=backend)
 
 
 def compile_seconds(result: TrainingResult) -> float:

@@ -178,11 +178,11 @@ def random_state(device: torch.device | None = None) -> dict[str, Any]:
     """The states of torch's, numpy's and Python's global generators, as tensors and numbers."""
     name, keys, position, has_gauss, cached = np.random.get_state()
     version, numbers, gauss = random.getstate()
-    cuda = device is not None and device.type == "cuda"
+    cuda = device if device is not None and device.type == "cuda" else None
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if cuda else None,
-        "cuda_device": str(device) if cuda else None,
+        "cuda": None if cuda is None else torch.cuda.get_rng_state(cuda),
+        "cuda_device": None if cuda is None else str(cuda),
         "numpy": [str(name), torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
         "python": [version, list(numbers), gauss],
     }

@@ -48,12 +48,12 @@ class Chain(Bijection):
 
     def inverse(self, y: Tensor) -> Tensor:
         for layer in reversed(self.layers):
-            y = layer.inverse(y)
+            y = layer.inverse(y)  # type: ignore[operator]
         return y
 
     def initialise(self, x: Tensor) -> Tensor:
         for layer in self.layers:
-            x = layer.initialise(x)
+            x = layer.initialise(x)  # type: ignore[operator]
         return x
 
 
@@ -225,13 +225,13 @@ class MultiScale(nn.Module):
                 if self.priors is not None:
                     given, _ = self.affine(given, self._prior(index, x, given), inverse=True)
                 x = torch.cat([x, given], 1)
-            x = unfold(self.levels[index].inverse(x), 2)
+            x = unfold(self.levels[index].inverse(x), 2)  # type: ignore[operator]
         return x
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
         for index, level in enumerate(self.levels):
-            x = level.initialise(fold(x, 2))
+            x = level.initialise(fold(x, 2))  # type: ignore[operator]
             if index < len(self.levels) - 1:
                 x = x.chunk(2, 1)[0]
 

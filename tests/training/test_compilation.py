@@ -68,6 +68,15 @@ def test_compiled_networks_compute_the_same_and_keep_their_names() -> None:
     assert list(model.state_dict()) == names
 
 
+def test_lists_of_layers_are_compiled_one_by_one() -> None:
+    model = torch.nn.Module()
+    model.layers = torch.nn.ModuleList([torch.nn.Linear(2, 2), torch.nn.ModuleList([torch.nn.Linear(2, 2)])])
+    compile_networks(model, backend="eager")
+    assert model.layers._compiled_call_impl is None
+    assert model.layers[0]._compiled_call_impl is not None
+    assert model.layers[1][0]._compiled_call_impl is not None
+
+
 def test_compile_seconds_is_what_the_first_step_took_beyond_the_usual() -> None:
     assert compile_seconds(TrainingResult(first_step_seconds=9.0, lap_seconds=[0.5, 1.0, 30.0])) == 8.0
     assert compile_seconds(TrainingResult(first_step_seconds=0.5, lap_seconds=[1.0])) == 0.0
