@@ -86,7 +86,7 @@ class DDPM(GenerativeModel):
         x = self.process.diffuse(x0, epsilon, index)
         output, mix = self.evaluate(x, index / STEPS)
         loss = simple = self.process.loss(output, x0, epsilon, index)
-        losses = {"loss": simple.detach()}
+        losses: dict[str, float | Tensor] = {"loss": simple.detach()}
         if mix is not None:
             bound = self.variance_bound(output.detach(), mix, x0, x, index)
             loss = simple + VLB_WEIGHT * bound

@@ -179,7 +179,7 @@ class ModulatedConv2d(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.style = EqualisedLinear(latent, inputs, bias=1.0)
         self.scale, self.padding = 1 / math.sqrt(inputs * kernel**2), kernel // 2
-        self.demodulate, self.double = demodulate, double
+        self.demodulate = demodulate
         self.blur = Blur(gain=4.0) if double else None
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:

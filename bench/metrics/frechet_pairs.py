@@ -29,8 +29,8 @@ def frechet_distance_of_pairs(first: Features, second: Features) -> Measurement:
     if n < max(SMALLEST_RATIO * d, 5 * PAIR_BLOCKS):
         needed = max(int(np.ceil(SMALLEST_RATIO * d)), 5 * PAIR_BLOCKS)
         return raw.replace(note=f"no interval: {n} pairs are too few for {d} dimensions ({needed} are needed)")
-    blocks = [[Moments.of(z[block::PAIR_BLOCKS]) for block in range(PAIR_BLOCKS)] for z in (x, y)]
-    without = [_without(*blocks, left_out) for left_out in range(PAIR_BLOCKS)]
+    of_x, of_y = ([Moments.of(z[block::PAIR_BLOCKS]) for block in range(PAIR_BLOCKS)] for z in (x, y))
+    without = [_without(of_x, of_y, left_out) for left_out in range(PAIR_BLOCKS)]
     spread = (PAIR_BLOCKS - 1) / np.sqrt(PAIR_BLOCKS) * np.std(without, ddof=1)
     half = float(stats.t.ppf(0.975, PAIR_BLOCKS - 1)) * float(spread)
     interval = f"of pairs, block {RAW_INTERVAL}"

@@ -32,5 +32,5 @@ class Realism(Metric):
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
         layer = first_layer(evidence, None, ("mid", "final", "pool"))
-        measured = median_realism(*(evidence.features(split, layer) for split in ("real", "fake")))
+        measured = median_realism(evidence.features("real", layer), evidence.features("fake", layer))
         return [measured.replace(name=named_after(measured.name, evidence, layer))]

@@ -85,7 +85,7 @@ class Samples(Stage):
             None if labels is None else labels[self.parts["real"][: self.n]],
             data.classes,
         )
-        splits = {name: images[rows] for name, rows in self.parts.items()}
+        splits: dict[str, Any] = {name: images[rows] for name, rows in self.parts.items()}
         for corruption in self.corruptions[:3]:
             for strength in corruption.strengths:
                 splits[_key(corruption, strength)] = functools.partial(
