@@ -82,7 +82,7 @@ def test_the_cap_ends_a_noisy_measurement():
     blocks = more_blocks(lambda: spin(state.uniform(0.001, 0.02)), CPU, [0.01], cap_seconds=0.3)
     assert time.perf_counter() - began < 10  # other work may run here
     assert blocks[0] == 0.01
-    assert len(blocks) > 2
+    assert len(blocks) >= 2
 
 
 def test_lap_marks_and_time_once():
