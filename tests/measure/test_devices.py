@@ -96,6 +96,14 @@ def test_a_block_of_many_laps_synchronises_at_its_ends_only(driver):
     assert driver.synchronisations == 2 * blocks
 
 
+def test_the_warm_up_is_not_measured(driver):
+    costs = iter([0.05, 0.04, 0.03, 0.025])
+    timing = time_blocks(lambda: driver.run(next(costs, 0.021)), CUDA, warmup_cap=5, cap_seconds=5)
+    assert timing.warmup_blocks == 4 + 3
+    assert timing.settled
+    assert timing.laps == pytest.approx([0.021] * len(timing.laps))
+
+
 def test_a_host_clock_that_disagrees_is_said(driver):
     timing = time_blocks(lambda: driver.run(0.001), CUDA, cap_seconds=5)  # the host saw almost none of it
     assert timing.host_ratio < 0.95
