@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +48,7 @@ def ab(
     from bench.gate.versions import prepared
     from bench.suite import find_config, load_config
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled CI job cleans up as Ctrl-C does
     settings = load_config(find_config(config))
     wanted = measured(metrics)
     work = work_of(settings, suite, wanted, resolved_device(device))
