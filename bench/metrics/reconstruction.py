@@ -140,9 +140,7 @@ class Reconstruction(Metric):
             layer = first_layer(evidence, None, ("mid", "final", "pool"))
             standard = evidence.extractor == "inception" and layer == "pool"
             name = "rfid" if standard else named_with_layer("rfd", evidence, layer)
-            whole = len(images) == len(evidence.data.test)  # no class was held out: these features are at hand
-            original_features = evidence.features("real", layer) if whole else evidence.extract(images, layer)
-            rebuilt_features = evidence.extract(rebuilt, layer)
+            original_features, rebuilt_features = (evidence.extract(z, layer) for z in (images, rebuilt))
             found.append(reconstruction_fd(original_features, rebuilt_features, name))
         return found
 
