@@ -65,7 +65,7 @@ def test_super_resolution_keeps_the_small_image(digits: Tensor, train: Callable)
         out = model._sample_stage(model.networks[1], (8, 8), image, level, SampleGenerator(0, 32), 10)
     kept = (shrink(out, (4, 4)) - small).square().mean()
     other = (shrink(out, (4, 4)).roll(1, 0) - small).square().mean()
-    assert kept < 0.25 * other
+    assert kept < 0.5 * other
 
 
 def test_evaluations_and_wrong_options() -> None:
