@@ -32,13 +32,14 @@ def data_of(space: ImageSpace | VectorSpace | TokenSpace) -> torch.Tensor:
 
 
 def small(kind: type[GenerativeModel]) -> dict[str, int]:
-    return {"width": 8} if "width" in kind.make_config().__dataclass_fields__ else {}
+    fields = kind.make_config().__dataclass_fields__
+    return {name: value for name, value in {"width": 8, "classes": 3}.items() if name in fields}
 
 
 def fitted(kind: type[GenerativeModel]) -> GenerativeModel:
     torch.manual_seed(0)
     space = space_of(kind)
-    model, batch = kind(space, **small(kind)), Batch(data_of(space))
+    model, batch = kind(space, **small(kind)), Batch(data_of(space), torch.arange(32) % 3)
     if model.trains:
         model.train_step(batch, 0.5)
     model.eval()

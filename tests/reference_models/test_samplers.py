@@ -231,8 +231,8 @@ def edm_error(steps: int) -> float:
 
 
 def test_edm_is_exact_on_gaussian_data_and_of_second_order() -> None:
-    assert edm_error(18) < 0.02
-    assert edm_error(256) < 1e-4
+    assert edm_error(18) < 0.04  # of samples in [-0.5, 0.5]
+    assert edm_error(256) < 1.5e-4
     assert math.log2(edm_error(64) / edm_error(128)) == pytest.approx(2, abs=0.3)
 
 
@@ -240,9 +240,9 @@ def test_edm_with_churn_keeps_the_distribution() -> None:
     torch.manual_seed(0)
     x = 80 * torch.randn(20_000, dtype=torch.float64)
     out = sample_edm(
-        lambda x, sigma: x * 0.25 / (0.25 + sigma**2), x, karras_sigmas(40, 0.002, 80.0), torch.randn_like, churn=20
+        lambda x, sigma: x * 0.25 / (0.25 + sigma**2), x, karras_sigmas(160, 0.002, 80.0), torch.randn_like, churn=40
     )
-    assert float(out.std()) == pytest.approx(0.5, rel=0.03)
+    assert float(out.std()) == pytest.approx(0.5, rel=0.02)
     assert not torch.allclose(out, x * math.sqrt(0.25 / (0.25 + 80**2)), atol=0.01)
 
 

@@ -130,7 +130,7 @@ def test_every_model_resumes(name: str, data: Data, tmp_path: Path) -> None:
     kind = TRAINED[name]
 
     def make() -> GenerativeModel:
-        return kind(SPACE, width=8)
+        return kind(SPACE, width=8, **({"classes": 4} if "classes" in kind.make_config().__dataclass_fields__ else {}))
 
     path = tmp_path / "checkpoint.pt"
     whole = run(make, data, "steps", 4)
