@@ -33,7 +33,7 @@ def test_restores_damaged_digits_better_than_a_plain_autoencoder(
     for kind, options in ((Autoencoder, {}), (DenoisingAutoencoder, {"corruption": corruption, "strength": 0.6})):
         torch.manual_seed(0)
         model = kind(ImageSpace(1, 8, 8), width=16, latent=64, **options)  # large enough to pass noise on
-        train(model, digits, 200)
+        train(model, digits, 600)
         with torch.inference_mode():
             errors[kind] = float((model.reconstruct(damaged) - digits).square().mean())
     assert errors[DenoisingAutoencoder] < 0.85 * errors[Autoencoder]

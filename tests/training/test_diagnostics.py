@@ -1,5 +1,6 @@
 """Diagnostics: indices on curves whose answer is known, verdicts on models that do and do not collapse, and no effect on training."""
 
+import copy
 import json
 import math
 
@@ -161,10 +162,10 @@ def test_watching_changes_nothing_in_training(batches):
     weights = []
     for watching in (True, False):
         torch.manual_seed(0)
-        batches._generator.manual_seed(0)
+        same = copy.deepcopy(batches)
         model = Shrinking(batches.space)
-        diagnostics = Diagnostics(model, batches)
-        train(model, batches, "steps", 60, watch=diagnostics.block if watching else None)
+        diagnostics = Diagnostics(model, same)
+        train(model, same, "steps", 60, watch=diagnostics.block if watching else None)
         weights.append(model.offset.detach().clone())
     assert torch.equal(*weights)
     assert diagnostics.snapshots == []
@@ -174,7 +175,7 @@ def test_slow_samplers_are_not_watched_and_their_time_is_off_the_clock(batches):
     model = Shrinking(batches.space, slow=True)
     diagnostics, result = watched(model, batches)
     assert diagnostics.snapshots == []
-    assert "more than 2 s" in diagnostics.course()["collapse_not_watched"]
+    assert "more than 4% of training" in diagnostics.course()["collapse_not_watched"]
     assert "training_collapsed" not in {m.name for m in diagnostics.measurements(result)}
     assert result.seconds < 0.9 + 0.3, "the 0.3 s of the probe were not charged"
 
