@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bench import provenance
+from bench.config_file import find_config
 from bench.errors import BenchError
 from bench.execute.run import Summary, run_plan, state
 from bench.plan import Trial, check_models, plan
 from bench.store import ResultStore, load_results
-from bench.suite import Config, find_config, load_config
+from bench.suite import Config, load_config
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import registry
+from bench.config_file import find_config
 from bench.data.base import Data
 from bench.data.images import ImageReport, load_images
 from bench.errors import BenchError
@@ -23,7 +24,7 @@ from bench.plan import Part
 from bench.record import Measurement
 from bench.scoring import FeatureBank, make_metric, missing
 from bench.space import ImageSpace
-from bench.suite import Config, find_config, load_config
+from bench.suite import Config, load_config
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench import registry
+from bench.config_file import read_toml
 from bench.errors import BenchError, did_you_mean
 
 BUDGET_UNITS = ("seconds", "images", "steps", "flops")
@@ -243,28 +243,9 @@ class Config(_Strict):
         return registry.find("dataset", variant.class_ or variant.dataset or name).target, dict(variant.options)
 
 
-def find_config(path: Path | None) -> Path:
-    """The given file, else ./benchmarks.toml, else the one that ships with the package."""
-    if path is not None:
-        if not path.is_file():
-            raise BenchError(f"no config file at '{path}'; give an existing TOML file to --config")
-        return path
-    here = Path("benchmarks.toml")
-    packaged = Path(__file__).parent / "benchmarks.toml"
-    beside = Path(__file__).parent.parent / "benchmarks.toml"
-    return next((candidate for candidate in (here, packaged, beside) if candidate.is_file()), here)
-
-
 def load_config(path: Path) -> Config:
     """Read and validate a config file; every name in it must be known. Raises BenchError with one sentence."""
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BenchError(f"cannot read config '{path}': {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise BenchError(f"{path}: not a UTF-8 text file; write the config as UTF-8 TOML") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BenchError(f"{path}: not valid TOML: {error}") from None
+    raw = read_toml(path)
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:

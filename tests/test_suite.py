@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.config_file import find_config
 from bench.errors import BenchError
-from bench.suite import Config, find_config, load_config
+from bench.suite import Config, load_config
 
 GOOD = """
 [suites.tiny]

@@ -42,11 +42,12 @@ def ab(
     Exit codes: 0 nothing got slower, 1 regression, 2 wrong call, 3 something failed, 4 the machine is too noisy to tell.
     Ctrl-C and start again: finished blocks are kept.
     """
+    from bench.config_file import find_config
     from bench.gate.ab import run_ab
     from bench.gate.blocks import work_of
     from bench.gate.progress import BlockDisplay
     from bench.gate.versions import prepared
-    from bench.suite import find_config, load_config
+    from bench.suite import load_config
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled CI job cleans up as Ctrl-C does
     settings = load_config(find_config(config))

@@ -38,10 +38,11 @@ def gate(
 
     Exit codes: 0 nothing got worse, 1 regression, 2 wrong call, 3 failed or missing trials, 4 inconclusive.
     """
+    from bench.config_file import find_config
     from bench.gate.judge import gate_sides
     from bench.gate.sides import load_side
     from bench.report.verdicts import Verdicts, merged
-    from bench.suite import find_config, load_config
+    from bench.suite import load_config
 
     path = find_config(config)
     family = load_config(path).gate

@@ -106,11 +106,12 @@ def scaling(
     from rich.console import Console
 
     from bench import api
+    from bench.config_file import find_config
     from bench.execute.torchrun import measure_processes
     from bench.measure.lock import device_lock
     from bench.report.scaling import scaling_renderable
     from bench.scaling import Setup, measure_axis, save_scaling
-    from bench.suite import find_config, load_config
+    from bench.suite import load_config
 
     axes = {"resolution": resolutions, "batch": batches, "width": widths}
     sizes = {axis: _sizes(f"--{axis}s", text) for axis, text in axes.items() if text is not None}

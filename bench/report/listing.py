@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -13,10 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import registry
+from bench.config_file import find_config, read_toml
 from bench.errors import BenchError, did_you_mean
-from bench.record import Record
-from bench.store import find_stores
-from bench.suite import Config, find_config, load_config
+
+if TYPE_CHECKING:
+    from bench.record import Record
+    from bench.suite import Config
 
 PIPE_WIDTH = 200
 
@@ -50,14 +52,11 @@ def _models(config_path: Path | None) -> Table:
     rows = sorted(_described("model"), key=lambda row: (row[1].get("family", ""), row[0].name))
     for entry, about in rows:
         table.add_row(entry.name, about.get("family", ""), escape(about["summary"]), escape(about.get("paper", "")))
-    variants = _config(config_path).models
-    for name, variant in variants.items():
-        base = variant.class_ or variant.model or name
-        options = ", ".join(f"{key} = {value!r}" for key, value in variant.config.items())
+    for name, variant in _variants("models", config_path).items():
+        base = str(variant.get("class") or variant.get("model") or name)
+        options = _options(variant.get("config"))
         about = registry.describe(registry.find("model", base))
-        table.add_row(
-            name, about.get("family", ""), escape(f"{base} with {options or 'its defaults'}"), "benchmarks.toml"
-        )
+        table.add_row(name, about.get("family", ""), escape(f"{base} with {options}"), "benchmarks.toml")
     return table
 
 
@@ -67,11 +66,23 @@ def _datasets(config_path: Path | None) -> Table:
         table.add_row(
             entry.name, escape(about["summary"]), escape(about.get("licence", "")), escape(about.get("attribution", ""))
         )
-    for name, variant in _config(config_path).datasets.items():
-        base = variant.class_ or variant.dataset or name
-        options = ", ".join(f"{key} = {value!r}" for key, value in variant.options.items())
-        table.add_row(name, escape(f"{base} with {options or 'its defaults'}"), "", "benchmarks.toml")
+    for name, variant in _variants("datasets", config_path).items():
+        base = str(variant.get("class") or variant.get("dataset") or name)
+        table.add_row(name, escape(f"{base} with {_options(variant.get('options'))}"), "", "benchmarks.toml")
     return table
+
+
+def _variants(kind: str, config_path: Path | None) -> dict[str, dict[str, Any]]:
+    """The tables [models.NAME] or [datasets.NAME] of the config, unchecked: a listing does not wait for all of it to be right."""
+    found = read_toml(find_config(config_path)).get(kind, {})
+    if isinstance(found, dict) and all(isinstance(variant, dict) for variant in found.values()):
+        return found
+    raise BenchError(f"[{kind}] of '{find_config(config_path)}' must hold tables, as in [{kind}.my-name]")
+
+
+def _options(options: Any) -> str:
+    pairs = options.items() if isinstance(options, dict) else ()
+    return ", ".join(f"{key} = {value!r}" for key, value in pairs) or "its defaults"
 
 
 def _simple(kind: str, title: str) -> Callable[[Path | None], Table]:
@@ -109,6 +120,8 @@ LISTINGS: dict[str, Callable[[Path | None], Table]] = {
 
 
 def _config(path: Path | None) -> Config:
+    from bench.suite import load_config
+
     return load_config(find_config(path))
 
 
@@ -131,6 +144,8 @@ def show_one(what: str, config_path: Path | None, results: Path) -> None:
 
 def find_record(beginning: str, results: Path) -> Record | None:
     """The last record whose trial id begins with ``beginning``; BenchError where several trials do."""
+    from bench.store import find_stores
+
     try:
         stores = find_stores(results)
     except BenchError:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench import registry
+from bench.config_file import find_config
 from bench.data.base import Data
 from bench.errors import BenchError
 from bench.features.cache import FeatureCache
@@ -18,7 +19,7 @@ from bench.sanity.judge import Finding, judge
 from bench.sanity.run import Journal, Task, part_of, run, tasks_of
 from bench.sanity.stages import Models, Points, Samples, Stage
 from bench.scoring import FeatureBank
-from bench.suite import find_config, load_config
+from bench.suite import load_config
 
 POINTS = {"ring8": "modes", "grid25": "modes", "shapes": "modes", "stacked-mnist": "stacked-modes"}
 """Data sets whose modes are known, and the metric that counts them."""

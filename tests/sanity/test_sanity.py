@@ -57,7 +57,7 @@ class AlwaysOne(Metric):
 def test_a_metric_that_does_not_respond_fails(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     here = f"{__name__}:AlwaysOne"
-    entry = registry.Entry("metric", "kernel", here, "tests")
+    entry = registry.Entry("metric", "kernel", here)
     monkeypatch.setattr(
         trial, "part_of", lambda name, options=None: trial.Part(name=name, target=entry.target, digest="x")
     )
