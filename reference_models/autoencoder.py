@@ -13,6 +13,7 @@ from torch import Tensor
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.gaussian_mixture import GaussianMixture
 from reference_models.networks.build import decoder, encoder
+from reference_models.options import at_least_one, positive
 from reference_models.schedules import set_learning_rate
 
 
@@ -37,11 +38,8 @@ class Autoencoder(GenerativeModel):
         learning_rate: float = 2e-3
 
         def __post_init__(self) -> None:
-            for name in ("latent", "width", "components"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-            if self.learning_rate <= 0:
-                raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            at_least_one(self, "latent", "width", "components")
+            positive(self, "learning_rate")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)

@@ -23,6 +23,7 @@ from bench.model import (
     TokenSpace,
     VectorSpace,
 )
+from reference_models.options import at_least_one
 
 
 class Baseline(GenerativeModel):
@@ -144,8 +145,7 @@ class Gaussian(Baseline):
         components: int = 256
 
         def __post_init__(self) -> None:
-            if self.components < 1:
-                raise ValueError(f"components must be at least 1, got {self.components}")
+            at_least_one(self, "components")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)

@@ -17,6 +17,7 @@ from bench.model import Batch, BenchError, GenerativeModel, ImageSpace, SampleGe
 from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
 from reference_models.networks.build import DenoiserConfig, unet
 from reference_models.networks.unet import UNet
+from reference_models.options import at_least_one, between, one_of, positive
 from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
 from reference_models.schedules import set_learning_rate
 
@@ -56,15 +57,10 @@ class CascadedDiffusion(GenerativeModel):
                 raise ValueError(
                     "multipliers, patch and attention follow from the sides of each stage here; leave them out"
                 )
-            if self.learning_rate <= 0:
-                raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-            if self.smallest < 1:
-                raise ValueError(f"smallest must be at least 1, got {self.smallest}")
-            if self.sampler not in DIFFUSION_SAMPLERS:
-                raise ValueError(f"sampler must be one of {', '.join(DIFFUSION_SAMPLERS)}, got '{self.sampler}'")
-            for name in ("steps", "enlarging_steps"):
-                if not 1 <= getattr(self, name) <= STEPS:
-                    raise ValueError(f"{name} must lie in 1 ... {STEPS}, got {getattr(self, name)}")
+            positive(self, "learning_rate")
+            at_least_one(self, "smallest")
+            one_of(self, "sampler", DIFFUSION_SAMPLERS)
+            between(self, 1, STEPS, "steps", "enlarging_steps")
             if not 0 <= self.augmentation <= self.largest_augmentation < 1:
                 raise ValueError(
                     "0 <= augmentation <= largest_augmentation < 1 must hold, "

@@ -14,6 +14,7 @@ from torch import Tensor
 from bench.model import Batch, BenchError, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
 from reference_models.networks.build import DenoiserConfig, denoiser
+from reference_models.options import between, one_of, positive
 from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
 from reference_models.schedules import set_learning_rate
 
@@ -51,18 +52,15 @@ class ConditionalDiffusion(GenerativeModel):
         def __post_init__(self) -> None:
             ProcessConfig.__post_init__(self)
             DenoiserConfig.__post_init__(self)
-            if self.learning_rate <= 0:
-                raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            positive(self, "learning_rate")
             if self.classes is not None and self.classes < 1:
                 raise ValueError(f"classes must be at least 1, got {self.classes}")
             if not 0 <= self.drop < 1:
                 raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
             if self.guidance_scale < 0:
                 raise ValueError(f"guidance_scale must not be negative, got {self.guidance_scale}")
-            if self.sampler not in DIFFUSION_SAMPLERS:
-                raise ValueError(f"sampler must be one of {', '.join(DIFFUSION_SAMPLERS)}, got '{self.sampler}'")
-            if not 1 <= self.steps <= STEPS:
-                raise ValueError(f"steps must lie in 1 ... {STEPS}, got {self.steps}")
+            one_of(self, "sampler", DIFFUSION_SAMPLERS)
+            between(self, 1, STEPS, "steps")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)

@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.edm import noise_time
 from reference_models.networks.build import DenoiserConfig, denoiser
+from reference_models.options import positive
 from reference_models.samplers import karras_sigmas
 from reference_models.schedules import set_learning_rate
 
@@ -50,8 +51,7 @@ class Consistency(GenerativeModel):
         def __post_init__(self) -> None:
             super().__post_init__()
             object.__setattr__(self, "levels", tuple(self.levels))
-            if self.learning_rate <= 0:
-                raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            positive(self, "learning_rate")
             if not 0 < self.sigma_min < self.middle < self.sigma_max:
                 raise ValueError(
                     f"sigma_min < middle < sigma_max must hold, got {self.sigma_min}, {self.middle}, {self.sigma_max}"

@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
 from reference_models.networks.build import DenoiserConfig, denoiser
+from reference_models.options import between, one_of, positive
 from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
 from reference_models.schedules import set_learning_rate
 
@@ -55,16 +56,11 @@ class DDPM(GenerativeModel):
         def __post_init__(self) -> None:
             ProcessConfig.__post_init__(self)
             DenoiserConfig.__post_init__(self)
-            if self.learning_rate <= 0:
-                raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-            if self.sampler not in DIFFUSION_SAMPLERS:
-                raise ValueError(f"sampler must be one of {', '.join(DIFFUSION_SAMPLERS)}, got '{self.sampler}'")
-            if self.variance not in (*VARIANCES, "learned"):
-                raise ValueError(f"variance must be one of {', '.join(VARIANCES)}, learned, got '{self.variance}'")
-            if not 1 <= self.steps <= STEPS:
-                raise ValueError(f"steps must lie in 1 ... {STEPS}, got {self.steps}")
-            if not 0 <= self.eta <= 1:
-                raise ValueError(f"eta must lie in 0 ... 1, got {self.eta}")
+            positive(self, "learning_rate")
+            one_of(self, "sampler", DIFFUSION_SAMPLERS)
+            one_of(self, "variance", (*VARIANCES, "learned"))
+            between(self, 1, STEPS, "steps")
+            between(self, 0, 1, "eta")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.model import Batch
 from reference_models.autoencoder import Autoencoder
+from reference_models.options import one_of
 from reference_models.schedules import set_learning_rate
 
 CORRUPTIONS = ("gaussian", "masking")
@@ -39,8 +40,7 @@ class DenoisingAutoencoder(Autoencoder):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            if self.corruption not in CORRUPTIONS:
-                raise ValueError(f"corruption must be one of {', '.join(CORRUPTIONS)}, got '{self.corruption}'")
+            one_of(self, "corruption", CORRUPTIONS)
             if self.strength < 0 or (self.corruption == "masking" and self.strength >= 1):
                 raise ValueError(f"strength must be at least 0, and below 1 for masking, got {self.strength}")
 

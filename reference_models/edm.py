@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.networks.build import DenoiserConfig, denoiser
+from reference_models.options import at_least_one, positive
 from reference_models.samplers import karras_sigmas, sample_edm
 from reference_models.schedules import normal_quantiles, set_learning_rate
 
@@ -52,15 +53,12 @@ class EDM(GenerativeModel):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            for name in ("learning_rate", "sigma_data", "log_std", "sigma_min", "rho", "churn_noise"):
-                if getattr(self, name) <= 0:
-                    raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            positive(self, "learning_rate", "sigma_data", "log_std", "sigma_min", "rho", "churn_noise")
             if self.sigma_max <= self.sigma_min:
                 raise ValueError(f"sigma_max must be above sigma_min = {self.sigma_min}, got {self.sigma_max}")
             if self.churn < 0:
                 raise ValueError(f"churn must not be negative, got {self.churn}")
-            if self.steps < 1:
-                raise ValueError(f"steps must be at least 1, got {self.steps}")
+            at_least_one(self, "steps")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)

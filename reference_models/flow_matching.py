@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.networks.build import DenoiserConfig, denoiser
+from reference_models.options import at_least_one, one_of, positive
 from reference_models.samplers import EVALUATIONS, ODE_SAMPLERS, sample_adaptive, uniform_times
 from reference_models.schedules import TIMES, draw_times, set_learning_rate
 
@@ -54,14 +55,11 @@ class FlowMatching(GenerativeModel):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            if self.learning_rate <= 0:
-                raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            positive(self, "learning_rate")
             choices = {"prediction": PREDICTIONS, "coupling": COUPLINGS, "times": TIMES, "sampler": SAMPLERS}
             for name, allowed in choices.items():
-                if getattr(self, name) not in allowed:
-                    raise ValueError(f"{name} must be one of {', '.join(allowed)}, got '{getattr(self, name)}'")
-            if self.steps < 1:
-                raise ValueError(f"steps must be at least 1, got {self.steps}")
+                one_of(self, name, allowed)
+            at_least_one(self, "steps")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from reference_models.options import one_of
 from reference_models.schedules import TIMES, draw_times
 
 STEPS = 1000
@@ -42,8 +43,7 @@ class ProcessConfig:
             "times": TIMES,
         }
         for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got '{getattr(self, name)}'")
+            one_of(self, name, allowed)
 
 
 class ForwardProcess(nn.Module):

@@ -21,6 +21,7 @@ from reference_models.adversarial import (
     r1_penalty,
 )
 from reference_models.networks.build import decoder, encoder
+from reference_models.options import at_least_one, one_of, positive
 
 GRADIENT_PENALTY = 10.0  # weight, as in the paper
 R1_EVERY = 16  # steps of the discriminator from one R1 penalty to the next ("lazy", StyleGAN2)
@@ -61,14 +62,9 @@ class GAN(GenerativeModel):
         discriminator_learning_rate: float = 1e-3
 
         def __post_init__(self) -> None:
-            for name in ("latent", "width", "critic_steps"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-            for name in ("generator_learning_rate", "discriminator_learning_rate"):
-                if getattr(self, name) <= 0:
-                    raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-            if self.loss not in LOSSES:
-                raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got '{self.loss}'")
+            at_least_one(self, "latent", "width", "critic_steps")
+            positive(self, "generator_learning_rate", "discriminator_learning_rate")
+            one_of(self, "loss", LOSSES)
             if self.r1 < 0:
                 raise ValueError(f"r1 must be 0 (off) or positive, got {self.r1}")
 

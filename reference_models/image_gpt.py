@@ -19,6 +19,7 @@ from reference_models import logistic_mixture
 from reference_models.networks.embedding import zero
 from reference_models.networks.transformer import Block, Cache
 from reference_models.networks.unet import fold
+from reference_models.options import at_least_one, given, positive
 from reference_models.schedules import set_learning_rate
 
 LARGEST_GRADIENT = 1.0
@@ -56,14 +57,10 @@ class ImageGPT(GenerativeModel):
         learning_rate: float = 2e-3
 
         def __post_init__(self) -> None:
-            for name in ("width", "depth", "heads", "patch", "local", "components"):
-                value = getattr(self, name)
-                if value is not None and value < 1:
-                    raise ValueError(f"{name} must be at least 1, got {value}")
+            at_least_one(self, *given(self, "width", "depth", "heads", "patch", "local", "components"))
             if self.width % self.heads:
                 raise ValueError(f"width must be a multiple of heads, got {self.width} and {self.heads}")
-            if self.learning_rate <= 0:
-                raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            positive(self, "learning_rate")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)

@@ -13,6 +13,7 @@ from torch import Tensor
 from bench.model import Batch, BenchError, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.baselines import Baseline, Gaussian, TrainingSet
 from reference_models.gaussian_mixture import GaussianMixture
+from reference_models.options import at_least_one
 
 ROWS_AT_A_TIME = 512
 
@@ -36,8 +37,7 @@ class NearestNeighbours(TrainingSet):
         k: int = 5
 
         def __post_init__(self) -> None:
-            if self.k < 1:
-                raise ValueError(f"k must be at least 1, got {self.k}")
+            at_least_one(self, "k")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)
@@ -86,9 +86,7 @@ class PCAMixture(Baseline):
         mixture: int = 10
 
         def __post_init__(self) -> None:
-            for name in ("components", "mixture"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            at_least_one(self, "components", "mixture")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)

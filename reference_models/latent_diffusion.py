@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space
 from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
 from reference_models.networks.build import DenoiserConfig, unet
+from reference_models.options import between, one_of, positive
 from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
 from reference_models.schedules import set_learning_rate
 
@@ -55,17 +56,13 @@ class LatentDiffusion(GenerativeModel):
         def __post_init__(self) -> None:
             ProcessConfig.__post_init__(self)
             DenoiserConfig.__post_init__(self)
-            for name in ("learning_rate", "autoencoder_learning_rate", "latent_channels", "autoencoder_width"):
-                if getattr(self, name) <= 0:
-                    raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            positive(self, "learning_rate", "autoencoder_learning_rate", "latent_channels", "autoencoder_width")
             if not 0 < self.autoencoder_share < 1:
                 raise ValueError(f"autoencoder_share must lie between 0 and 1, got {self.autoencoder_share}")
             if self.kl_weight < 0:
                 raise ValueError(f"kl_weight must not be negative, got {self.kl_weight}")
-            if self.sampler not in DIFFUSION_SAMPLERS:
-                raise ValueError(f"sampler must be one of {', '.join(DIFFUSION_SAMPLERS)}, got '{self.sampler}'")
-            if not 1 <= self.steps <= STEPS:
-                raise ValueError(f"steps must lie in 1 ... {STEPS}, got {self.steps}")
+            one_of(self, "sampler", DIFFUSION_SAMPLERS)
+            between(self, 1, STEPS, "steps")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)

@@ -22,6 +22,7 @@ from bench.model import Batch, BenchError, GenerativeModel, ImageSpace, SampleGe
 from reference_models.gaussian_mixture import kmeans, nearest
 from reference_models.networks.conv import halvings
 from reference_models.networks.invertible import Chain, MultiScale, conv_net, dense_net
+from reference_models.options import at_least_one, given, positive
 from reference_models.schedules import set_learning_rate
 
 LEVELS = 256
@@ -44,11 +45,8 @@ class FlowConfig:
     learning_rate: float = 2e-3
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "components"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        at_least_one(self, *given(self, "layers", "width", "components"))
+        positive(self, "learning_rate")
 
 
 class NormalizingFlow(GenerativeModel):

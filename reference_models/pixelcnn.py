@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space
 from reference_models import logistic_mixture
 from reference_models.networks.embedding import zero
+from reference_models.options import at_least_one, positive
 from reference_models.schedules import set_learning_rate
 
 LARGEST_GRADIENT = 1.0
@@ -47,11 +48,8 @@ class PixelCNN(GenerativeModel):
         learning_rate: float = 3e-3
 
         def __post_init__(self) -> None:
-            for name in ("width", "layers", "components"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-            if self.learning_rate <= 0:
-                raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            at_least_one(self, "width", "layers", "components")
+            positive(self, "learning_rate")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)

@@ -19,6 +19,7 @@ from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Spa
 from reference_models.adversarial import advantage, discriminator_loss, generator_loss, gradient_penalty, r1_penalty
 from reference_models.networks.conv import halvings
 from reference_models.networks.equalised import EqualisedConv2d, EqualisedLinear, MinibatchStd, PixelNorm
+from reference_models.options import at_least_one
 
 R1_EVERY = 16
 GRADIENT_PENALTY, DRIFT = 10.0, 1e-3
@@ -50,9 +51,7 @@ class ProgressiveGAN(GenerativeModel):
         learning_rate: float = 4e-3
 
         def __post_init__(self) -> None:
-            for name in ("latent", "width"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            at_least_one(self, "latent", "width")
             if self.loss not in ("wgan-gp", "non-saturating"):
                 raise ValueError(f"loss must be 'wgan-gp' or 'non-saturating', got '{self.loss}'")
             if self.r1 < 0 or self.learning_rate <= 0:

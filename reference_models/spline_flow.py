@@ -17,6 +17,7 @@ from reference_models.networks.invertible import (
 )
 from reference_models.networks.spline import SMALLEST
 from reference_models.normalizing_flow import FlowConfig, MakeNet, NormalizingFlow
+from reference_models.options import positive
 
 
 class SplineFlow(NormalizingFlow):
@@ -43,8 +44,7 @@ class SplineFlow(NormalizingFlow):
             super().__post_init__()
             if self.bins is not None and not 2 <= self.bins <= 0.1 / SMALLEST:
                 raise ValueError(f"bins must lie in 2 ... {0.1 / SMALLEST:.0f}, got {self.bins}")
-            if self.bound <= 0:
-                raise ValueError(f"bound must be positive, got {self.bound}")
+            positive(self, "bound")
 
     def level(self, channels: int, layers: int, net: MakeNet) -> Chain:
         """Images: couplings between 1 x 1 convolutions. Vectors: masks take turns, without mixing, which would blur the modes."""

@@ -25,6 +25,7 @@ from reference_models.adversarial import (
 )
 from reference_models.networks.conv import halvings
 from reference_models.networks.equalised import Blur, EqualisedConv2d, EqualisedLinear, MinibatchStd, PixelNorm
+from reference_models.options import at_least_one, between, positive
 
 R1_EVERY, PATH_EVERY = 16, 8  # steps between two penalties ("lazy regularisation", 3.1)
 PATH_DECAY = 0.01  # of the running mean of path lengths
@@ -60,16 +61,12 @@ class StyleGAN2(GenerativeModel):
         learning_rate: float = 3e-3
 
         def __post_init__(self) -> None:
-            for name in ("latent", "width", "mapping"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            at_least_one(self, "latent", "width", "mapping")
             for name in ("r1", "path_length"):
                 if getattr(self, name) < 0:
                     raise ValueError(f"{name} must be 0 (off) or positive, got {getattr(self, name)}")
-            if not 0 <= self.truncation <= 1:
-                raise ValueError(f"truncation must lie in 0 ... 1, got {self.truncation}")
-            if self.learning_rate <= 0:
-                raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            between(self, 0, 1, "truncation")
+            positive(self, "learning_rate")
 
     mean_style: Tensor
     mean_path: Tensor

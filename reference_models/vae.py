@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.likelihood import continuous, discretised, gaussian_kl
 from reference_models.networks.build import decoder, encoder
+from reference_models.options import at_least_one, between
 from reference_models.schedules import set_learning_rate
 
 NLL_DRAWS = 16
@@ -45,15 +46,12 @@ class VAE(GenerativeModel):
         learning_rate: float = 2e-3
 
         def __post_init__(self) -> None:
-            for name in ("latent", "width"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            at_least_one(self, "latent", "width")
             if self.beta < 0 or self.learning_rate <= 0:
                 raise ValueError(
                     f"beta must be >= 0 and learning_rate positive, got {self.beta} and {self.learning_rate}"
                 )
-            if not 0 <= self.warm_up <= 1:
-                raise ValueError(f"warm_up must lie in 0 ... 1, got {self.warm_up}")
+            between(self, 0, 1, "warm_up")
             if self.likelihood not in ("logistic", "gaussian"):
                 raise ValueError(f"likelihood must be 'logistic' or 'gaussian', got '{self.likelihood}'")
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bench.model import Batch, BenchError, GenerativeModel, ImageSpace, SampleGenerator, Space
 from reference_models.likelihood import discretised
 from reference_models.networks.transformer import Transformer, sample_tokens
+from reference_models.options import at_least_one, positive
 from reference_models.schedules import set_learning_rate
 
 LARGEST_GRID = 8  # the image is halved until its shorter side is at most this
@@ -57,12 +58,8 @@ class VQVAE(GenerativeModel):
         temperature: float = 1.0
 
         def __post_init__(self) -> None:
-            for name in ("codes", "code_size", "width", "prior_width", "prior_depth"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-            for name in ("learning_rate", "prior_learning_rate"):
-                if getattr(self, name) <= 0:
-                    raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            at_least_one(self, "codes", "code_size", "width", "prior_width", "prior_depth")
+            positive(self, "learning_rate", "prior_learning_rate")
             for name in ("decay", "autoencoder_share"):
                 if not 0 < getattr(self, name) < 1:
                     raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")

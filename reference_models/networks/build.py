@@ -13,6 +13,7 @@ from reference_models.networks.conv import ConvDecoder, ConvEncoder
 from reference_models.networks.equalised import MinibatchStd
 from reference_models.networks.mlp import MLPDenoiser, mlp
 from reference_models.networks.unet import UNet
+from reference_models.options import at_least_one, given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +41,7 @@ class DenoiserConfig:
             raise ValueError(f"width must be a positive multiple of 8, got {self.width}")
         if self.multipliers is not None and (not self.multipliers or min(self.multipliers) < 1):
             raise ValueError(f"multipliers must be one or more positive integers, got {list(self.multipliers)}")
-        for name in ("blocks", "patch"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        at_least_one(self, *given(self, "blocks", "patch"))
 
 
 def denoiser(space: Space, config: DenoiserConfig, classes: int = 0, outputs: int = 1) -> nn.Module:
