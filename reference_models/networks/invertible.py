@@ -119,7 +119,7 @@ class Mixing(Bijection):
             matrix = torch.linalg.solve_triangular(
                 upper, torch.linalg.solve_triangular(lower, eye, upper=False), upper=True
             )
-            return _linear(y, matrix.float())
+            return _linear(y, matrix.to(y.dtype))
 
 
 class Coupling(Bijection):
@@ -159,7 +159,7 @@ class Coupling(Bijection):
 
     def _numbers(self, kept: Tensor, changed: Tensor) -> Tensor:
         """``(B, changed, ..., size)`` float32."""
-        raw = self.network(kept).float()
+        raw = self.network(kept).to(kept.dtype)
         return raw.unflatten(1, (changed.shape[1], self.transform.size)).movedim(2, -1)
 
 
@@ -248,7 +248,7 @@ class MultiScale(nn.Module):
 
     def _prior(self, index: int, kept: Tensor, given: Tensor) -> Tensor:
         assert self.priors is not None
-        raw = self.priors[index](kept).float()
+        raw = self.priors[index](kept).to(kept.dtype)
         return raw.unflatten(1, (given.shape[1], self.affine.size)).movedim(2, -1)
 
 
