@@ -18,7 +18,7 @@ from bench.data.base import Data
 from bench.data.images import ImageReport, load_images
 from bench.errors import BenchError
 from bench.features.cache import FeatureCache
-from bench.foreign_statistics import StatisticsSet, distance_to_statistics, is_statistics
+from bench.foreign_statistics import StatisticsSet, distance_of_statistics, distance_to_statistics, is_statistics
 from bench.metrics.base import Evidence
 from bench.plan import Part
 from bench.record import Measurement
@@ -54,7 +54,7 @@ class Scores:
     warnings: sentences for whoever reads the numbers.
     """
 
-    samples: ImageSet
+    samples: ImageSet | StatisticsSet
     reference: ImageSet | StatisticsSet
     measurements: list[Measurement]
     floor: dict[str, Measurement]
@@ -86,7 +86,8 @@ def score(
     """Score ``samples`` against ``reference`` -> frame with one row a measurement (see Scores.to_frame).
 
     samples, reference, train: uint8 array ``(N, H, W, C)``, or a folder (recursive), zip, npz, npy file, or the name of a data
-    set (its test split; for ``train`` its training split). train: what the model learned from; enables memorisation metrics
+    set (its test split; for ``train`` its training split); ``samples`` and ``reference`` may also be statistics files, which give
+    the raw Fréchet distance only. train: what the model learned from; enables memorisation metrics
     and the train-vs-reference floor. Further options: see ``score_images``. Raises BenchError for unusable input.
     """
     return score_images(samples, reference, metrics, extractor, train, **options).to_frame()
@@ -108,14 +109,16 @@ def score_images(
 ) -> Scores:
     """As ``score``, with everything that was found. strict: a corrupt image stops instead of being left out and named."""
     settings = load_config(find_config(config))
-    if is_statistics(samples):
-        raise BenchError(f"{samples} holds statistics: give images as SAMPLES, and statistics as --reference")
-    fake = load_set(samples, "test", settings, strict)
     part = Part(name=extractor, target=registry.find("extractor", extractor).target, options=extractor_options or {})
     parts = [Part(name=name, target=registry.find("metric", name).target) for name in metrics]
-    if is_statistics(reference):
-        return _against_statistics(fake, Path(str(reference)), part, parts, device, on_phase)
-    real = load_set(reference, "test", settings, strict)
+    fake, real = (
+        StatisticsSet(str(source), Path(str(source)).expanduser())
+        if is_statistics(source)
+        else load_set(source, "test", settings, strict)
+        for source in (samples, reference)
+    )
+    if isinstance(fake, StatisticsSet) or isinstance(real, StatisticsSet):
+        return _of_statistics(fake, real, part, parts, device, on_phase)
     if train is None and isinstance(reference, str) and _is_dataset(reference, settings):
         train = reference
     known = None if train is None else load_set(train, "train", settings, strict)
@@ -129,25 +132,31 @@ def score_images(
     return Scores(fake, real, measurements, {m.name: m for m in floor}, floor_means, warnings)
 
 
-def _against_statistics(
-    fake: ImageSet,
-    path: Path,
+def _of_statistics(
+    fake: ImageSet | StatisticsSet,
+    real: ImageSet | StatisticsSet,
     extractor: Part,
     parts: list[Part],
     device: str,
     on_phase: Callable[[str], None] | None,
 ) -> Scores:
-    bank = FeatureBank({"fake": fake.images}, extractor, True, device, FeatureCache(), on_phase)
-    measurements, warnings = distance_to_statistics(bank, path)
+    """The Fréchet distance, where a mean and a covariance stand for one set or both."""
+    if isinstance(fake, StatisticsSet) and isinstance(real, StatisticsSet):
+        measurements, warnings = distance_of_statistics(fake.path, real.path)
+    else:
+        images, statistics, split = (real, fake, "real") if isinstance(fake, StatisticsSet) else (fake, real, "fake")
+        assert isinstance(images, ImageSet)
+        assert isinstance(statistics, StatisticsSet)
+        bank = FeatureBank({split: images.images}, extractor, True, device, FeatureCache(), on_phase)
+        measurements, warnings = distance_to_statistics(bank, statistics.path, split)
+        if images.report is not None and images.report.corrupt:
+            warnings.insert(0, images.report.summary())
     left_out = [part.name for part in parts if part.name != "frechet"]
     if left_out:
         warnings.append(
             f"{', '.join(left_out)} left out: a mean and a covariance suffice for the Fréchet distance only"
         )
-    if fake.report is not None and fake.report.corrupt:
-        warnings.insert(0, fake.report.summary())
-    none = "none: statistics alone cannot be split"
-    return Scores(fake, StatisticsSet(str(path), path), measurements, {}, none, warnings)
+    return Scores(fake, real, measurements, {}, "none: statistics alone cannot be split", warnings)
 
 
 def load_set(source: Source, split: str, config: Config, strict: bool = False) -> ImageSet:

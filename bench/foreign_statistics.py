@@ -1,4 +1,4 @@
-"""Scoring against reference statistics: a mean and a covariance instead of images, as papers publish them."""
+"""Scoring of and against statistics files: a mean and a covariance instead of images, as papers publish them."""
 
 from __future__ import annotations
 
@@ -47,30 +47,62 @@ def is_statistics(source: Any) -> bool:
     return any(marks <= names for marks in MARKS) and "arr_0" not in names
 
 
-def distance_to_statistics(bank: FeatureBank, path: Path) -> tuple[list[Measurement], list[str]]:
-    """Fréchet distance of the features ``bank("fake", layer)`` to a statistics file, and what its reader must know.
+def distance_to_statistics(bank: FeatureBank, path: Path, split: str = "fake") -> tuple[list[Measurement], list[str]]:
+    """Fréchet distance of the features ``bank(split, layer)`` to a statistics file, and what its reader must know.
 
-    The layer is the one that the file names, else the first usual one of its width. No interval: it needs the reference's
-    features. BenchError where extractor, layer or resizing are known to differ.
+    split: ``fake`` where the file is the reference, ``real`` where it stands for the samples. The layer is the one that the
+    file names, else the first usual one of its width. No interval: it needs both sets' features. BenchError where extractor,
+    layer or resizing are known to differ.
     """
     first = ReferenceStatistics.load(path)
     layer = _layer(first, bank)
     statistics = ReferenceStatistics.load(path, layer) if first.provenance.extractor is None else first
     unknown = statistics.require(bank.extractor, layer)
-    moments = Moments.of(bank("fake", layer))
-    value = FrechetTo(statistics.mu, statistics.sigma)(moments.mean, moments.covariance())
-    standard = bank.name == "inception" and layer == "pool"
-    note = "no interval: the reference is a mean and a covariance, without its features"
-    measured = Measurement(
-        value, name="fid" if standard else f"fd_{bank.name}_{layer}", n=moments.n, direction="lower", note=note
-    )
-    warnings = [unknown] if unknown else []
-    if moments.n < 1.2 * len(statistics.mu):
-        warnings.append(
-            f"{moments.n} samples are few for {len(statistics.mu)} dimensions: the distance is mostly its bias at this n"
+    moments = Moments.of(bank(split, layer))
+    images = ReferenceStatistics(moments.mean, moments.covariance(), moments.n, statistics.provenance)
+    samples, reference = (images, statistics) if split == "fake" else (statistics, images)
+    return _distance(samples, reference, bank.name, layer, [unknown] if unknown else [])
+
+
+def distance_of_statistics(samples: Path, reference: Path) -> tuple[list[Measurement], list[str]]:
+    """Fréchet distance of two statistics files. BenchError where they are known to come from different features."""
+    fake, real = ReferenceStatistics.load(samples), ReferenceStatistics.load(reference)
+    if len(fake.mu) != len(real.mu):
+        raise BenchError(
+            f"{samples} holds {len(fake.mu)} numbers a row and {reference} holds {len(real.mu)}; "
+            "make both with one extractor and layer"
         )
-    if statistics.n is not None and statistics.n != moments.n:
-        warnings.append(f"{moments.n} samples against statistics of {statistics.n} images")
+    made = [each.provenance.extractor_version for each in (fake, real)]
+    layers = [each.provenance.layer for each in (fake, real) if each.provenance.extractor is not None]
+    if None not in made and (made[0] != made[1] or layers[0] != layers[1]):
+        raise BenchError(
+            f"{samples} was made with [{made[0]}], layer '{layers[0]}', and {reference} with [{made[1]}], layer "
+            f"'{layers[1]}'; make both with one extractor and layer"
+        )
+    silent = [path for path, version in zip((samples, reference), made, strict=True) if version is None]
+    warnings = [f"{path} does not say with which weights and resizing it was made" for path in silent]
+    known = next((each.provenance for each in (fake, real) if each.provenance.extractor is not None), None)
+    return _distance(fake, real, known.extractor if known else None, known.layer if known else None, warnings)
+
+
+def _distance(
+    samples: ReferenceStatistics,
+    reference: ReferenceStatistics,
+    extractor: str | None,
+    layer: str | None,
+    warnings: list[str],
+) -> tuple[list[Measurement], list[str]]:
+    value = FrechetTo(reference.mu, reference.sigma)(samples.mu, samples.sigma)
+    standard = extractor == "inception" and layer == "pool"
+    name = "fid" if standard else f"fd_{extractor}_{layer}" if extractor else "fd"
+    note = "no interval: a mean and a covariance stand for features"
+    measured = Measurement(value, name=name, n=samples.n, direction="lower", note=note)
+    if samples.n is not None and samples.n < 1.2 * len(reference.mu):
+        warnings.append(
+            f"{samples.n} samples are few for {len(reference.mu)} dimensions: the distance is mostly its bias at this n"
+        )
+    if None not in (samples.n, reference.n) and samples.n != reference.n:
+        warnings.append(f"{samples.n} samples against a reference of {reference.n} images")
     return [measured], warnings
 
 

@@ -139,8 +139,31 @@ def test_statistics_are_a_reference_for_the_frechet_distance(sets, tmp_path):
     np.savez(tmp_path / "wide.npz", mu=np.zeros(7), sigma=np.eye(7))
     with pytest.raises(BenchError, match="7 numbers a row"):
         score_images(sets[0], tmp_path / "wide.npz", METRICS)
-    with pytest.raises(BenchError, match="give images as SAMPLES"):
-        score_images(path, sets[1], METRICS)
+
+
+def test_statistics_may_stand_for_samples_too(sets, tmp_path):
+    extractor = EfficientNetLite0Extractor()
+    features = [extract(images, extractor, batch_size=16)["mid"] for images in sets]
+    paths = [
+        ReferenceStatistics.of_features(each, extractor, "mid", data=name, data_sha256="0", split="test").save(
+            tmp_path / f"{name}.npz"
+        )
+        for name, each in zip(("samples", "reference"), features, strict=True)
+    ]
+    exact = float(frechet_distance(features[1], features[0], interval=False))
+    for samples, reference in ((paths[0], sets[1]), (paths[0], paths[1])):
+        scores = score_images(samples, reference, METRICS)
+        (measured,) = scores.measurements
+        assert (measured.name, measured.n, measured.low) == ("fd_effnetlite0_mid", 60, None)
+        assert float(measured) == pytest.approx(exact, rel=1e-5)
+    final = extract(sets[1], extractor, batch_size=16)["final"]
+    other = ReferenceStatistics.of_features(final, extractor, "final", data="x", data_sha256="0", split="test")
+    with pytest.raises(BenchError, match="make both with one extractor and layer"):
+        score_images(paths[0], other.save(tmp_path / "final.npz"), METRICS)
+    np.savez(tmp_path / "foreign.npz", mu=features[1].mean(0), sigma=np.cov(features[1], rowvar=False))
+    foreign = score_images(paths[0], tmp_path / "foreign.npz", METRICS)
+    assert float(foreign.measurements[0]) == pytest.approx(exact, rel=1e-5)
+    assert any("does not say with which weights" in warning for warning in foreign.warnings)
 
 
 def test_mixed_sizes_and_modes_are_scored(sets, tmp_path):

@@ -58,7 +58,7 @@ class Everything(GenerativeModel):
 '''
 
 ABSENT = {"sfid", "stacked-modes", "modes", "lpips-reconstruction"}
-"""They need Inception's weights, stacked MNIST, data with a known truth; the last is a network pass for each test image."""
+"""They need Inception's weights, stacked MNIST, data with a known truth (below); the last is a network pass a test image."""
 
 DUE = {
     "fd_dataset_classifier_features", "fd_corrected_dataset_classifier_features", "fd_infinity_dataset_classifier_features",
@@ -72,6 +72,21 @@ DUE = {
     "condition_consistency", "ppl_z_full_l2", "path_linearity", "ms_ssim_diversity_within", "pdist_effnetlite0_diversity",
     "pdist_effnetlite0_diversity_within", "accuracy_dataset_classifier",
 }  # fmt: skip
+
+
+def run(folder, suite):
+    environment = {
+        **os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]), "XDG_CACHE_HOME": str(folder),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.cli", "run", suite],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
 
 
 def test_every_metric_runs_in_a_suite(tmp_path):
@@ -98,18 +113,7 @@ options = {{ resolution = 16 }}
 class = "my_models:Everything"
 """
     )
-    environment = {
-        **os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]), "XDG_CACHE_HOME": str(tmp_path),
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.cli", "run", "all"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
+    run(tmp_path, "all")
     record = next(r for r in ResultStore(tmp_path / "results" / "all").records() if r.model == "everything")
     assert record.status == "complete", record.reason
     found = {fields.name: fields for fields in record.measurements}
@@ -120,3 +124,28 @@ class = "my_models:Everything"
         )
     assert found["condition_consistency"].value > 0.5
     assert found["accuracy_dataset_classifier"].value > 0.8
+
+
+def test_modes_in_a_suite(tmp_path):
+    """Training examples reach all modes; a single Gaussian around all of them has fewer samples in them."""
+    (tmp_path / "benchmarks.toml").write_text(
+        """
+[suites.modes]
+datasets = ["ring8"]
+models = ["gaussian"]
+baselines = ["copy-train"]
+seeds = [0]
+budget = { steps = 1 }
+samples = 200
+metrics = ["modes"]
+rank_by = "high_quality"
+"""
+    )
+    run(tmp_path, "modes")
+    found = {
+        record.model: {m.name: m.value for m in record.measurements}
+        for record in ResultStore(tmp_path / "results" / "modes").records()
+    }
+    assert found["copy-train"]["modes_captured"] == 8
+    assert found["copy-train"]["high_quality"] > 0.9 > found["gaussian"]["high_quality"]
+    assert found["copy-train"]["mode_kl"] < 0.2

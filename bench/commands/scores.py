@@ -11,7 +11,9 @@ from bench.commands.options import OK, ConfigOption, names_of
 
 
 def score(
-    samples: Annotated[str, typer.Argument(help="Folder (recursive), zip, npz, npy, or the name of a data set.")],
+    samples: Annotated[
+        str, typer.Argument(help="Folder (recursive), zip, npz, npy, name of a data set, or statistics file.")
+    ],
     reference: Annotated[str, typer.Option("--reference", help="What real images look like: as SAMPLES.")],
     metrics: Annotated[str | None, typer.Option(help="Registered metrics with commas between them.")] = None,
     extractor: Annotated[str, typer.Option(help="A registered extractor.")] = "effnetlite0",

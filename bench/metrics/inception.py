@@ -9,7 +9,8 @@ never looks at real data, and rewards nothing within a class: read it beside a d
 from __future__ import annotations
 
 import numpy as np
-from scipy import special, stats
+import torch
+from scipy import stats
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
@@ -28,12 +29,11 @@ def inception_score(logits: Features, splits: int = 10, seed: int | None = 0) ->
     lies below that of the model's distribution, so the interval (delta method) is one for the mean of this score at this n
     and this number of splits; compare only equal ones. None below 100 samples a split.
     """
-    log_p = _shuffled(log_probabilities(logits), seed)
-    parts = _parts(log_p, splits)
-    scores, variances = np.array([_score_and_variance(part) for part in parts]).T
+    rows = feature_matrix(logits, "logits")
+    scores, variances = np.array([_score_and_variance(rows[part]) for part in _parts(len(rows), splits, seed)]).T
     value = float(scores.mean())
-    measured = Measurement(value, name="is", n=len(log_p), direction="higher")
-    smallest = len(log_p) // splits
+    measured = Measurement(value, name="is", n=len(rows), direction="higher")
+    smallest = len(rows) // splits
     if smallest < SMALLEST_N:
         return measured.replace(note=f"no interval: {smallest} samples a split are fewer than {SMALLEST_N}")
     half = float(stats.norm.ppf(0.975) * np.sqrt(variances.sum()) / splits)
@@ -45,32 +45,37 @@ def inception_score(logits: Features, splits: int = 10, seed: int | None = 0) ->
 def inception_scores(logits: Features, splits: int = 10, seed: int | None = 0) -> np.ndarray:
     """The score of each split ``(splits,)``. Papers report their mean and standard deviation, which is ``.std()`` with ddof 0
     in most libraries (torch-fidelity, stylegan3) and ddof 1 in torchmetrics and piq."""
-    parts = _parts(_shuffled(log_probabilities(logits), seed), splits)
-    return np.array([_score_and_variance(part)[0] for part in parts])
+    rows = feature_matrix(logits, "logits")
+    return np.array([_score_and_variance(rows[part])[0] for part in _parts(len(rows), splits, seed)])
 
 
-def log_probabilities(logits: Features) -> np.ndarray:
-    """log softmax of ``(N, classes)`` logits in float64."""
-    return special.log_softmax(feature_matrix(logits, "logits").astype(np.float64), axis=1)
-
-
-def _shuffled(log_p: np.ndarray, seed: int | None) -> np.ndarray:
-    return log_p if seed is None else log_p[np.random.RandomState(seed).permutation(len(log_p))]
-
-
-def _parts(log_p: np.ndarray, splits: int) -> list[np.ndarray]:
-    n = len(log_p)
+def _parts(n: int, splits: int, seed: int | None) -> list[np.ndarray]:
+    """The rows of each split."""
     if not 1 <= splits <= n // 2:
         raise BenchError(f"{splits} splits of {n} samples leave fewer than 2 in one; ask for 1 to {n // 2} splits")
-    return [log_p[i * n // splits : (i + 1) * n // splits] for i in range(splits)]
+    order = np.arange(n) if seed is None else np.random.RandomState(seed).permutation(n)
+    return [order[i * n // splits : (i + 1) * n // splits] for i in range(splits)]
 
 
-def _score_and_variance(log_p: np.ndarray) -> tuple[float, float]:
+def probabilities(logits: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """softmax of ``(N, classes)`` logits and each row's sum of p log p, in float64.
+
+    log p = x - log sum exp x: one exponential an entry, and no logarithm.
+    """
+    x = torch.from_numpy(logits).double()
+    x -= x.amax(1, keepdim=True)
+    p = x.exp()
+    total = p.sum(1, keepdim=True)
+    p /= total
+    return p, torch.linalg.vecdot(p, x) - total[:, 0].log()
+
+
+def _score_and_variance(logits: np.ndarray) -> tuple[float, float]:
     """(score, its variance): a sample's influence on the log score is its divergence from the marginal."""
-    p = np.exp(log_p)
-    log_marginal = np.log(np.maximum(p.mean(0), np.finfo(np.float64).tiny))
-    divergences = (p * (log_p - log_marginal)).sum(1)
-    score = float(np.exp(divergences.mean()))
+    p, negative_entropy = probabilities(logits)
+    log_marginal = p.mean(0).clamp_min(torch.finfo(torch.float64).tiny).log()
+    divergences = (negative_entropy - p @ log_marginal).numpy()
+    score = float(np.exp(max(0.0, divergences.mean())))  # a divergence; rounding may go below zero
     return score, score**2 * float(divergences.var(ddof=1)) / len(p)
 
 

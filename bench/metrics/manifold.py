@@ -2,7 +2,7 @@
 
 Candidates come from float32 matrix products; whatever lies within their rounding error of a decision is decided again in
 float64 from differences. So counts do not depend on block size, thread count or the order of rows, and a copy is at
-distance 0. Extra memory: one float32 copy of a set and blocks of a few MB.
+distance 0. Extra memory: one float32 copy of each set and blocks of a few MB.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 16 * 2**20
+BLOCK_BYTES = 12 * 2**20
 PAIRS = 512
 SPARE = 8  # neighbours beyond the wanted ones that may change places in float64
 ROUNDING = {torch.float32: 3e-6, torch.float64: 1e-13}  # of a squared distance, relative to |x|^2 + |y|^2
@@ -29,29 +29,28 @@ class Pairs(NamedTuple):
     in_fake: np.ndarray
 
 
-def squared_radii(points: np.ndarray, k: int) -> np.ndarray:
+def squared_radii(points: Points | np.ndarray, k: int) -> np.ndarray:
     """float64 ``(n,)``: squared distance of each point of ``(n, d)``, n > k, to its k-th nearest other point."""
+    points = points if isinstance(points, Points) else Points(points)
     wanted = min(k + SPARE, len(points) - 1)
-    operand = _Operand(points, points.mean(0, dtype=np.float64), torch.float32)
-    radii, sure = _decided(points, np.arange(len(points)), k, *_all_nearest(operand, wanted), operand.slack)
+    radii, sure = _decided(points, np.arange(len(points)), k, *_all_nearest(points, wanted))
     unsure = np.flatnonzero(~sure)
     if len(unsure):
-        operand = _Operand(points, operand.centre, torch.float64)
-        nearest = _nearest_of(operand, points, unsure, wanted)
-        radii[unsure], sure = _decided(points, unsure, k, *nearest, operand.slack)
+        exacter = Points(points.values, points.centre, torch.float64)
+        radii[unsure], sure = _decided(exacter, unsure, k, *_nearest_of(exacter, unsure, wanted))
         unsure = unsure[~sure]
     for row in unsure:  # closer to each other than rounding errors: all differences
         everyone = np.arange(len(points))
-        squared = squared_distances(points, np.full_like(everyone, row), points, everyone)
+        squared = squared_distances(points.values, np.full_like(everyone, row), points.values, everyone)
         squared[row] = np.inf
         radii[row] = np.partition(squared, k - 1)[k - 1]
     return radii
 
 
-def _all_nearest(operand: _Operand, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+def _all_nearest(points: Points, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """The ``wanted`` smallest lower bounds of each point to the others, and whose they are; each pair is computed once."""
-    n = len(operand.slack)
-    values, indices = torch.full((n, wanted), torch.inf, dtype=operand.dtype), torch.zeros(n, wanted, dtype=torch.int64)
+    n = len(points)
+    values, indices = torch.full((n, wanted), torch.inf, dtype=points.dtype), torch.zeros(n, wanted, dtype=torch.int64)
 
     def take(rows: slice, bounds: Tensor, first: int) -> None:
         found = bounds.topk(min(wanted, bounds.shape[1]), dim=1, largest=False, sorted=False)
@@ -62,10 +61,9 @@ def _all_nearest(operand: _Operand, wanted: int) -> tuple[np.ndarray, np.ndarray
 
     start = 0
     while start < n:
-        stop = min(n, start + min(_rows(n - start, operand.dtype), max(64, n // 8)))
-        bounds = operand.product(operand.rows(slice(start, stop)), start)
-        own = bounds[:, : stop - start]
-        own.fill_diagonal_(torch.inf)
+        stop = min(n, start + min(_rows(n - start, points.dtype), max(64, n // 8)))
+        bounds = points.bounds(points.left_factor(slice(start, stop)), start)
+        bounds[:, : stop - start].fill_diagonal_(torch.inf)
         take(slice(start, stop), bounds, start)
         if stop < n:
             take(slice(stop, n), bounds[:, stop - start :].T.contiguous(), start)
@@ -73,11 +71,11 @@ def _all_nearest(operand: _Operand, wanted: int) -> tuple[np.ndarray, np.ndarray
     return values.numpy(), indices.numpy()
 
 
-def _nearest_of(operand: _Operand, points: np.ndarray, rows: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_of(points: Points, rows: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """The same for some of the points."""
     values, indices = [], []
-    for chosen in _chunks(rows, len(points), operand.dtype):
-        bounds, _ = operand.bounds(points[chosen])
+    for chosen in _chunks(rows, len(points), points.dtype):
+        bounds = points.bounds(points.left_factor(chosen))
         bounds[torch.arange(len(chosen)), torch.from_numpy(chosen)] = torch.inf
         found = bounds.topk(wanted, dim=1, largest=False, sorted=False)
         values.append(found.values)
@@ -86,7 +84,7 @@ def _nearest_of(operand: _Operand, points: np.ndarray, rows: np.ndarray, wanted:
 
 
 def _decided(
-    points: np.ndarray, rows: np.ndarray, k: int, lower: np.ndarray, indices: np.ndarray, slack: np.ndarray
+    points: Points, rows: np.ndarray, k: int, lower: np.ndarray, indices: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Exact squared radii of ``rows`` from the candidates' lower bounds, and which of them are sure.
 
@@ -94,38 +92,38 @@ def _decided(
     whose radius no point outside the candidates can undercut: their largest lower bound is at least as large.
     """
     lower = lower.astype(np.float64)
-    upper = lower + 2 * (slack[rows, None] + slack[indices])
+    upper = lower + 2 * (points.slack[rows, None] + points.slack[indices])
     smallest, largest = (np.partition(bound, k - 1, axis=1)[:, k - 1, None] for bound in (lower, upper))
     squared = np.where(upper < smallest, -np.inf, np.inf)
     at, column = np.nonzero((upper >= smallest) & (lower <= largest))
-    squared[at, column] = squared_distances(points, rows[at], points, indices[at, column])
+    squared[at, column] = squared_distances(points.values, rows[at], points.values, indices[at, column])
     radii = np.partition(squared, k - 1, axis=1)[:, k - 1]
     everyone = lower.shape[1] == len(points) - 1
     return radii, (lower.max(1) >= radii) | (radii <= 0) | everyone
 
 
 def close_pairs(
-    real: np.ndarray, fake: np.ndarray, real_radii: np.ndarray, fake_radii: np.ndarray, closed: bool
+    real: Points, fake: Points, real_radii: np.ndarray, fake_radii: np.ndarray, closed: bool
 ) -> Iterator[Pairs]:
     """All pairs of which one lies in the other's ball of these squared radii, a block of real rows after the other.
 
-    closed: a ball holds its boundary.
+    Both sets are prepared around one centre. closed: a ball holds its boundary.
     """
     inside = np.less_equal if closed else np.less
-    columns = _Operand(fake, fake.mean(0, dtype=np.float64), torch.float32)
-    below_fake = torch.from_numpy(_up(fake_radii))
+    below_real, below_fake = (torch.from_numpy(_up(radii)) for radii in (real_radii, fake_radii))
     for chosen in _chunks(np.arange(len(real)), len(fake), torch.float32):
-        bounds, row_slack = columns.bounds(real[chosen])
-        mask = bounds <= torch.from_numpy(_up(real_radii[chosen]))[:, None]
+        part = slice(chosen[0], chosen[-1] + 1)
+        bounds = fake.bounds(real.left_factor(part))
+        mask = bounds <= below_real[part, None]
         mask |= bounds <= below_fake
         rows, fakes = (index.numpy() for index in mask.nonzero(as_tuple=True))
-        slack = row_slack[rows] + columns.slack[fakes]
-        squared = bounds.numpy()[rows, fakes] + slack
         reals = chosen[rows]
+        slack = real.slack[reals] + fake.slack[fakes]
+        squared = bounds.numpy()[rows, fakes] + slack
         real_radius, fake_radius = real_radii[reals], fake_radii[fakes]
         unsure = (np.abs(squared - real_radius) <= slack) | (np.abs(squared - fake_radius) <= slack)
         unsure &= slack > 0
-        squared[unsure] = squared_distances(real, reals[unsure], fake, fakes[unsure])
+        squared[unsure] = squared_distances(real.values, reals[unsure], fake.values, fakes[unsure])
         yield Pairs(reals, fakes, inside(squared, real_radius), inside(squared, fake_radius))
 
 
@@ -139,47 +137,45 @@ def squared_distances(x: np.ndarray, rows: np.ndarray, y: np.ndarray, columns: n
     return squared
 
 
-class _Operand:
-    """Points prepared so that one matrix product gives lower bounds of squared distances to them."""
+class Points:
+    """Points prepared so that one matrix product gives lower bounds of squared distances between them.
 
-    def __init__(self, points: np.ndarray, centre: np.ndarray, dtype: torch.dtype) -> None:
-        self.centre, self.dtype, self.rounding = centre, dtype, ROUNDING[dtype]
-        n, d = points.shape
+    values: ``(n, d)``. centre: ``(d,)``, their mean unless given; two sets to be compared share one, which should lie near
+    both, as rounding errors grow with the distance from it.
+    """
+
+    def __init__(
+        self, values: np.ndarray, centre: np.ndarray | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.values, self.dtype, self.rounding = values, dtype, ROUNDING[dtype]
+        self.centre = values.mean(0, dtype=np.float64) if centre is None else centre
+        n, d = values.shape
         self.matrix = torch.empty(n, d + 2, dtype=dtype)
         self.slack = np.empty(n)
         self.memory = torch.empty(0, dtype=dtype)
         for start in range(0, n, PAIRS):
             part = slice(start, start + PAIRS)
-            centred, squares = self._centred(points[part])
+            centred = values[part] - self.centre
+            squares = np.einsum("ij,ij->i", centred, centred)
             self.slack[part] = self.rounding * squares
-            self.matrix[part, :d] = centred
+            self.matrix[part, :d] = torch.from_numpy(centred)
             self.matrix[part, d] = 1
-            self.matrix[part, d + 1] = torch.from_numpy((1 - self.rounding) * squares).to(dtype)
+            self.matrix[part, d + 1] = torch.from_numpy((1 - self.rounding) * squares)
 
-    def bounds(self, points: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """Lower bounds ``(B, n)`` of the squared distances, and the slack of these points."""
-        centred, squares = self._centred(points)
-        rows = torch.empty(len(points), self.matrix.shape[1], dtype=self.dtype)
-        rows[:, :-2] = centred.mul_(-2)
-        rows[:, -2] = torch.from_numpy((1 - self.rounding) * squares).to(self.dtype)
-        rows[:, -1] = 1
-        return self.product(rows), self.rounding * squares
+    def __len__(self) -> int:
+        return len(self.values)
 
-    def rows(self, which: slice) -> Tensor:
-        """Some of the points themselves, as the left factor of ``product``."""
+    def left_factor(self, which: slice | np.ndarray) -> Tensor:
+        """Some of the points, for ``bounds``."""
         part = self.matrix[which]
         return torch.cat([-2 * part[:, :-2], part[:, -1:], part[:, -2:-1]], 1)
 
-    def product(self, rows: Tensor, first: int = 0) -> Tensor:
-        """Lower bounds between ``rows`` and the points from ``first`` on, in memory that the next product overwrites."""
-        shape = len(rows), len(self.matrix) - first
+    def bounds(self, left: Tensor, first: int = 0) -> Tensor:
+        """Lower bounds between the points of ``left`` and these from ``first`` on, in memory that the next call overwrites."""
+        shape = len(left), len(self) - first
         if self.memory.numel() < shape[0] * shape[1]:
             self.memory = torch.empty(shape[0] * shape[1], dtype=self.dtype)
-        return torch.mm(rows, self.matrix[first:].T, out=self.memory[: shape[0] * shape[1]].view(shape))
-
-    def _centred(self, points: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        centred = points - self.centre
-        return torch.from_numpy(centred).to(self.dtype), np.einsum("ij,ij->i", centred, centred)
+        return torch.mm(left, self.matrix[first:].T, out=self.memory[: shape[0] * shape[1]].view(shape))
 
 
 def _chunks(rows: np.ndarray, columns: int, dtype: torch.dtype) -> Iterator[np.ndarray]:

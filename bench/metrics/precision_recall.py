@@ -18,7 +18,7 @@ from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import Features, feature_pair
 from bench.metrics.layers import first_layer, named_after
-from bench.metrics.manifold import close_pairs, squared_radii
+from bench.metrics.manifold import Points, close_pairs, squared_radii
 from bench.record import Measurement
 
 BLOCKS, REPEATS = 10, 2
@@ -42,16 +42,20 @@ class PRDC(NamedTuple):
     coverage: Measurement
 
 
-def prdc(real: Features, fake: Features, k: int = 5, *, closed: bool = False) -> PRDC:
+def prdc(real: Features, fake: Features, k: int = 5, *, closed: bool = False, interval: bool = True) -> PRDC:
     """Precision, recall, density and coverage of features ``(N, d)`` and ``(M, d)`` from k nearest neighbours.
 
     closed: balls hold their boundary (``<=``, as torch-fidelity and the authors of precision and recall); by default they do
     not (``<``, as the package prdc). The two differ only at exact ties, as between copies. Counts are exact in float64.
-    Raises BenchError for unusable features or a set of fewer than k + 1 points.
+    interval: False leaves intervals out and saves a fifth of the time. Raises BenchError for unusable features or a set of
+    fewer than k + 1 points.
     """
     reference, samples = feature_pair(real, fake)
     _check_k(k, len(reference), len(samples))
     values = _count(reference, samples, k, closed)
+    if not interval:
+        note = "no interval asked for"
+        return PRDC(*(_named(name, value, len(samples), note=note) for name, value in zip(PRDC._fields, values)))
     smallest = min(len(reference), len(samples)) // BLOCKS
     if smallest < max(SMALLEST_BLOCK, 3 * k + 1):
         note = (
@@ -78,7 +82,10 @@ def realism_score(real: Features, fake: Features, k: int = 3) -> np.ndarray:
     radii = squared_radii(reference, k)
     kept = radii <= np.median(radii)
     centres, radii = reference[kept].astype(np.float64), radii[kept]
-    best = [_realism(block.astype(np.float64), centres, radii) for block in np.array_split(samples, -(-len(samples) // ROWS))]
+    best = [
+        _realism(block.astype(np.float64), centres, radii)
+        for block in np.array_split(samples, -(-len(samples) // ROWS))
+    ]
     return np.sqrt(np.concatenate(best))
 
 
@@ -107,10 +114,12 @@ def _check_k(k: int, reals: int, fakes: int) -> None:
 
 def _count(real: np.ndarray, fake: np.ndarray, k: int, closed: bool) -> np.ndarray:
     """precision, recall, density, coverage ``(4,)``."""
-    real_radii, fake_radii = squared_radii(real, k), squared_radii(fake, k)
+    centre = (real.mean(0, dtype=np.float64) + fake.mean(0, dtype=np.float64)) / 2
+    reals, fakes = Points(real, centre), Points(fake, centre)
+    real_radii, fake_radii = squared_radii(reals, k), squared_radii(fakes, k)
     balls_around = np.zeros(len(fake), np.int64)
     covered, recalled = np.zeros(len(real), bool), np.zeros(len(real), bool)
-    for pairs in close_pairs(real, fake, real_radii, fake_radii, closed):
+    for pairs in close_pairs(reals, fakes, real_radii, fake_radii, closed):
         balls_around += np.bincount(pairs.fake[pairs.in_real], minlength=len(fake))
         covered[pairs.real[pairs.in_real]] = True
         recalled[pairs.real[pairs.in_fake]] = True

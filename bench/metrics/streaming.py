@@ -162,15 +162,14 @@ class InceptionScoreAccumulator:
         self._negative_entropy = 0.0
 
     def update(self, logits: Features) -> InceptionScoreAccumulator:
-        from bench.metrics.inception import log_probabilities
+        from bench.metrics.inception import probabilities
 
-        log_p = log_probabilities(logits)
-        if log_p.shape[1] != len(self._sum):
-            raise BenchError(f"logits of {log_p.shape[1]} classes came after ones of {len(self._sum)}")
-        p = np.exp(log_p)
+        p, negative_entropy = probabilities(feature_matrix(logits, "logits"))
+        if p.shape[1] != len(self._sum):
+            raise BenchError(f"logits of {p.shape[1]} classes came after ones of {len(self._sum)}")
         self.n += len(p)
-        self._sum += p.sum(0)
-        self._negative_entropy += float((p * log_p).sum())
+        self._sum += p.sum(0).numpy()
+        self._negative_entropy += float(negative_entropy.sum())
         return self
 
     def merge(self, other: InceptionScoreAccumulator) -> InceptionScoreAccumulator:

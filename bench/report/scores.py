@@ -59,9 +59,9 @@ def _finite(measurements: Sequence[Measurement]) -> list[dict[str, object]]:
 
 
 def _title(scores: Scores) -> str:
-    return (
-        f"{scores.samples.name} ({len(scores.samples):,} images) against "
-        f"{scores.reference.name} ({len(scores.reference):,} images)"
+    return " against ".join(
+        f"{each.name} ({f'{len(each):,} images' if len(each) else 'statistics'})"
+        for each in (scores.samples, scores.reference)
     )
 
 

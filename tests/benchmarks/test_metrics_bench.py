@@ -182,8 +182,9 @@ def test_precision_recall_density_coverage(benchmark, sets):
     x, y = (torch.from_numpy(z) for z in sets)
     ratios = beside(
         benchmark,
-        lambda: prdc(*sets),
+        lambda: prdc(*sets, interval=False),
         {
+            "with intervals": lambda: prdc(*sets),
             "prdc": lambda: compute_prdc(*sets, 5),
             "torch-fidelity (P, R only)": lambda: prc_features_to_metric(
                 y, x, prc_neighborhood=5, prc_batch_size=10_000, verbose=False
