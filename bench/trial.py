@@ -23,8 +23,9 @@ from bench.data.base import Data
 from bench.errors import BenchError, TrialFailure
 from bench.features.cache import FeatureCache
 from bench.measure import machine
-from bench.measure.blocks import more_blocks, time_blocks
+from bench.measure.blocks import time_blocks
 from bench.measure.clock import time_once
+from bench.measure.cores import pinned
 from bench.measure.energy import EnergyMeter
 from bench.measure.flops import FlopCount
 from bench.measure.phase import PhaseMeters
@@ -120,9 +121,10 @@ class _Run:
         model = self.build(data)
         batches = Batches(data, self.trial.batch_size, self.trial.seed, self.device)
         curves = CurveScorer(self.trial, data, sampling_seed(self.trial.seed), self.protocol(), self.phase)
-        self.fit(model, batches, curves)
-        samples = self.sample(model)
-        self.sweep(model, curves)
+        with self.on_few_cores():
+            self.fit(model, batches, curves)
+            samples = self.sample(model)
+            self.sweep(model, curves)
         self.derive()
         self.save(model, samples)
         return self.scored(data, samples, model, list(self.trial.metrics))
@@ -157,6 +159,17 @@ class _Run:
         return self.record("complete")
 
     # --- the stages
+
+    @contextlib.contextmanager
+    def on_few_cores(self) -> Iterator[None]:
+        """Whatever is timed inside stays on as many cores as it has threads; one more on CUDA, whose backward pass has its own."""
+        if self.trial.role != "trained":
+            yield
+            return
+        count = torch.get_num_threads() + (self.device.type == "cuda")
+        with pinned(count) as cores:
+            self.watched["threads"] = {**machine.threads(), "pinned": cores is not None and len(cores) <= count}
+            yield
 
     def load(self) -> Data:
         with self.stage("loading"):
@@ -260,6 +273,8 @@ class _Run:
         if points:
             self.curves[TRAINING] = points
         self.watched["training"], self.training["energy"] = meters.seen, meters.energy_source
+        if (ratio := costs.host_clock_ratio(result)) is not None:
+            self.training["host_clock_ratio"] = round(ratio, 4)
         self.costs += [*meters.memory, *meters.energy(result.images, self.idle_watts)]
         self.costs += costs.training_costs(result, batches.batch_size, bool(points), meters.warning)
         if self.trial.compile:
@@ -285,17 +300,19 @@ class _Run:
             first = time_once(lambda: draw_batch(model, 1, seed), self.device)
             self.costs.append(exact("time_to_first_sample", first, unit="s"))
             batch = min(trial.sample_batch, trial.samples)
-            meters = PhaseMeters(self.device, "sampling")
+            meters, watch = PhaseMeters(self.device, "sampling"), machine.Watch(self.device)
             samples, laps = draw(model, trial.samples, seed, batch, lambda done: self.phase(f"sampling {done}"))
             meters.stop()
             self.costs += meters.memory
             if trial.role == "trained":
-                self.watched["sampling"] = meters.seen
                 self.costs += meters.energy(trial.samples, self.idle_watts)
                 self.phase("timing the sampler")
-                laps = more_blocks(lambda: draw_batch(model, batch, seed), self.device, laps, cap_seconds=0.8)
-                single = time_blocks(lambda: draw_batch(model, 1, seed), self.device, warmup_cap=0, cap_seconds=0.15)
-                self.costs += costs.sampling_costs(laps, batch, single, meters.warning)
+                many = time_blocks(
+                    lambda: draw_batch(model, batch, seed), self.device, warmup_cap=0.3, cap_seconds=0.8, earlier=laps
+                )
+                single = time_blocks(lambda: draw_batch(model, 1, seed), self.device, warmup_cap=0.15, cap_seconds=0.25)
+                self.watched["sampling"] = watch.stop()
+                self.costs += costs.sampling_costs(many, batch, single, machine.warning(self.watched["sampling"]))
                 self.count_sampling(model, seed, first)
                 if isinstance(model, Iterative):
                     self.costs.append(exact("nfe", model.nfe))

@@ -1,6 +1,7 @@
 """What a trial reports of its costs, and that looking at a model does not change its training."""
 
 import datetime
+import os
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from bench.plan import plan
 from bench.record import CurvePoint, Measurement, Record, fields_of
 from bench.suite import Price, load_config
 from bench.training.ema import WeightAverage
-from bench.training.loop import Batches, train
+from bench.training.loop import Batches, TrainingResult, train
 from bench.trial import run_trial
 
 CONFIG = """
@@ -102,6 +103,8 @@ def test_costs_are_in_the_record(record):
     machine = record.provenance["machine"]
     assert machine["threads"]["intra_op"] >= 1
     assert set(machine) == {"threads", "training", "sampling"}
+    assert machine["threads"]["pinned"] == hasattr(os, "sched_setaffinity")
+    assert record.training["host_clock_ratio"] == pytest.approx(1, abs=0.05), "one clock on a CPU"
 
 
 def test_money_follows_from_time(record):
@@ -257,6 +260,50 @@ def test_a_model_that_cannot_be_copied_is_trained_all_the_same(tmp_path):
     assert found.training["flops"]["training"].startswith("not counted: TypeError")
     assert found.training["flops"]["sampling"]["coverage"] > 0
     assert "pickle" in found.curves["training"][0].failure
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_training_of_the_warm_up_alone_has_a_speed_that_says_so(tmp_path, steps):
+    path = tmp_path / "benchmarks.toml"
+    path.write_text(CONFIG.replace("CURVES", "").replace("steps = 16", f"steps = {steps}"))
+    found = run_trial(
+        {trial.model: trial for trial in plan(load_config(path), "curves", device="cpu")}["flow"], tmp_path
+    )
+    assert found.status == "complete", found.reason
+    speed = found.get("training_throughput")
+    assert speed == pytest.approx(8 * steps / found.get("training_seconds"))
+    assert (speed.low, speed.note) == (None, costs.ALL_WARM_UP)
+
+
+def test_the_cores_are_free_again_after_a_trial(record):
+    if hasattr(os, "sched_getaffinity"):
+        assert len(os.sched_getaffinity(0)) >= len(record.provenance["machine"]["threads"]["cores"])
+        assert len(os.sched_getaffinity(0)) == record.provenance["hardware"]["cores"]
+
+
+def test_a_host_clock_that_disagrees_with_the_device_is_said():
+    """Ten steps of 0.1 s by the device's clock, of which the host saw 0.12 s each."""
+    result = TrainingResult(
+        steps=13, images=104, seconds=1.5, block_seconds=[0.6, 0.6], block_steps=[5, 5], lap_seconds=[0.1] * 10,
+        data_seconds=[0.0] * 10,
+    )  # fmt: skip
+    assert costs.host_clock_ratio(result) == pytest.approx(1.2)
+    assert costs.training_costs(result, 8)[0].note == "device and host clock differ"
+    assert costs.training_costs(result, 8, warning="busy")[0].note == "busy", "what the machine did comes first"
+
+
+def test_a_training_whose_speed_never_stood_still_says_so():
+    blocks = [0.1, 0.2, 0.1, 0.3, 0.1, 0.2, 0.4]
+    result = TrainingResult(
+        steps=10,
+        images=80,
+        seconds=2.0,
+        block_seconds=blocks,
+        block_steps=[1] * 7,
+        lap_seconds=blocks,
+        data_seconds=[0.0] * 7,
+    )
+    assert costs.training_costs(result, 8)[0].note == "never settled"
 
 
 def test_no_price_no_money():
