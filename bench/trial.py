@@ -44,7 +44,7 @@ from bench.training.loop import Batches, OnePass, TrainingResult, train
 from bench.training.resume import Checkpoints
 
 RECORD, SAMPLES, WEIGHTS = "record.json", "samples.npz", "weights.safetensors"
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, CURVE_SAMPLES = "checkpoint.pt", "curves"
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -120,7 +120,7 @@ class _Run:
         data = self.load()
         model = self.build(data)
         batches = Batches(data, self.trial.batch_size, self.trial.seed, self.device)
-        curves = CurveScorer(self.trial, data, sampling_seed(self.trial.seed), self.protocol(), self.phase)
+        curves = self.curve_scorer(data)
         with self.on_few_cores():
             self.fit(model, batches, curves)
             samples = self.sample(model)
@@ -143,7 +143,7 @@ class _Run:
             self.fit_prior(model, Batches(data, self.trial.batch_size, self.trial.seed, self.device))
         self.costs.clear()  # those of the first run are kept
         self.training, self.artifacts, self.started = old.training, old.artifacts, old.started
-        self.curves = old.curves
+        self.curves = self.curve_scorer(data).rescored(old.curves, model.eval(), stale)
         new = self.scored(data, load_samples(self.out), model.eval(), stale)
         return new.model_copy(
             update={
@@ -151,6 +151,10 @@ class _Run:
                 "seconds": {**old.seconds, "rescoring": self.seconds["scoring"]},
             }
         )
+
+    def curve_scorer(self, data: Data) -> CurveScorer:
+        seed, folder = sampling_seed(self.trial.seed), self.out / CURVE_SAMPLES
+        return CurveScorer(self.trial, data, seed, self.protocol(), self.phase, folder)
 
     def scored(self, data: Data, samples: np.ndarray, model: GenerativeModel, metrics: list[plan.Part]) -> Record:
         errors = self.score(data, samples, model, metrics)

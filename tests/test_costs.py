@@ -115,6 +115,34 @@ def test_money_follows_from_time(record):
     assert (thousand.unit, thousand.note) == ("USD", "price of 2026-11-01")
 
 
+def test_curves_are_scored_again_when_a_metric_changes(tmp_path):
+    """The code of the kernel distance 'changes': its numbers along the curves are made anew, all else stays as it was."""
+    trial = trials(tmp_path, "checkpoints = 2\nnfe_sweep = [2, 1]")["flow"]
+    before = run_trial(trial, tmp_path / "out")
+    parts = tuple(p.model_copy(update={"digest": "new"}) if p.name == "kernel" else p for p in trial.metrics)
+    line = before.to_line()
+    (tmp_path / "out" / "record.json").write_text(line.replace('"source":"kernel"', '"source":"kernel","note":"old"'))
+    again = run_trial(trial.model_copy(update={"metrics": parts}), tmp_path / "out")
+    assert again.started == before.started
+    assert again.scoring["kernel"] == "new"
+    for name in ("training", "nfe"):
+        assert len(again.curves[name]) == 2
+        for old, new in zip(before.curves[name], again.curves[name]):
+            assert new.at == old.at
+            assert [m.note for m in new.measurements if m.source == "kernel"] == [
+                m.note for m in old.measurements if m.source == "kernel"
+            ], "made anew, without the mark"
+            assert sorted(m.name for m in new.measurements) == sorted(m.name for m in old.measurements)
+            for m in old.measurements:
+                assert next(n.value for n in new.measurements if n.name == m.name) == pytest.approx(m.value, rel=1e-4)
+    (tmp_path / "out" / "curves" / "training-0.5.npz").unlink()
+    parts = tuple(p.model_copy(update={"digest": "newer"}) if p.name == "kernel" else p for p in trial.metrics)
+    last = run_trial(trial.model_copy(update={"metrics": parts}), tmp_path / "out").curves["training"]
+    assert last[0].measurements
+    assert last[1].measurements == []
+    assert "train again" in last[1].failure
+
+
 def test_curves_do_not_change_what_is_trained(record, tmp_path):
     """The same trial without curves ends with the same samples, to the bit."""
     plain = run_trial(trials(tmp_path, "")["flow"], tmp_path / "out")
@@ -172,14 +200,14 @@ def test_the_finished_models_point_is_not_doubled():
 
 def test_a_checkpoint_that_generates_nothing_is_a_point_with_a_reason(data, record, tmp_path):
     trial = trials(tmp_path, "checkpoints = 1")["flow"]
-    scorer = CurveScorer(trial, data, 0, "p", lambda phase: None)
+    scorer = CurveScorer(trial, data, 0, "p", lambda phase: None, tmp_path)
     model = Point(data.space)
     average = WeightAverage(model, 0.9)
     with torch.no_grad():
         model.mean += torch.nan
         average.update()
     before = torch.get_rng_state()
-    point = scorer.checkpoint(model, average, Batches(data, 8, 0, torch.device("cpu")), {"seconds": 1.0})
+    point = scorer.checkpoint(model, average, Batches(data, 8, 0, torch.device("cpu")), {"share": 0.5, "seconds": 1.0})
     assert point.measurements == []
     assert "not finite" in point.failure
     assert torch.equal(before, torch.get_rng_state())

@@ -201,9 +201,22 @@ def test_foreign_load_is_seen_on_a_cpu():
 def test_utilisation_needs_a_peak():
     assert peak_flops("AMD EPYC", "float32") is None
     assert peak_flops("NVIDIA H100 80GB HBM3", "bfloat16") == 989.5e12
-    assert peak_flops("NVIDIA H100 PCIe", "bfloat16") == 756.5e12, "the longest name wins"
+    assert peak_flops("NVIDIA H100 PCIe", "bfloat16") == 756.5e12
+    assert peak_flops("NVIDIA L40S", "bfloat16") == 362.05e12, "not that of the L4"
+    assert peak_flops("NVIDIA L4", "bfloat16") == 121e12
+    for name in ("NVIDIA A100-SXM4-40GB", "NVIDIA A100 80GB PCIe", "A100-PCIE-40GB"):
+        assert peak_flops(name, "tf32") == 156e12
+    for other in (
+        "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA H100 NVL",
+        "NVIDIA L40",
+    ):
+        assert peak_flops(other, "bfloat16") is None, "another board, or a part of one"
     assert peak_flops("Tesla V100-SXM2-16GB", "bfloat16") is None
-    assert all(row["source"] and row["float32"] > 0 for row in table())
+    for row in table():
+        assert "datasheet" in row["source"] or "whitepaper" in row["source"]
+        assert row["float32"] > 0
     assert arithmetic(torch.bfloat16) == "bfloat16"
     speed = Measurement(100.0, name="training_throughput", low=90.0, high=110.0, n=9, interval="order statistic")
     mfu = utilisation("training_mfu", speed, flops_per_image=2e9, peak=1e12)
