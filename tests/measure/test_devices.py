@@ -1,17 +1,23 @@
 """CUDA, NVML and RAPL paths, with fakes at the driver's calls only: events, counters and files."""
 
+import time
 import types
 
+import numpy as np
 import pytest
 import torch
 
+from bench.costs import host_clock_ratio, training_costs
+from bench.data.base import Data
 from bench.measure import energy, machine, nvml
 from bench.measure.blocks import CLOCKS_DIFFER, time_blocks
 from bench.measure.clock import Marks, time_once
 from bench.measure.energy import EnergyMeter, energy_measurements
 from bench.measure.memory import PeakMemory
 from bench.measure.peaks import arithmetic, peak_flops, table, utilisation
+from bench.model import GenerativeModel, VectorSpace
 from bench.record import Measurement
+from bench.training.loop import Batches, train
 
 CUDA = torch.device("cuda", 0)
 
@@ -108,6 +114,43 @@ def test_a_host_clock_that_disagrees_is_said(driver):
     timing = time_blocks(lambda: driver.run(0.001), CUDA, cap_seconds=5)  # the host saw almost none of it
     assert timing.host_ratio < 0.95
     assert timing.note == CLOCKS_DIFFER
+
+
+class OnDevice(GenerativeModel):
+    """A model that says it is on CUDA; a step takes so many seconds of the device's time and of the host's."""
+
+    spaces = (VectorSpace,)
+
+    def __init__(self, driver, device_seconds, host_seconds):
+        super().__init__(VectorSpace(2))
+        self.driver, self.device_seconds, self.host_seconds = driver, device_seconds, host_seconds
+
+    @property
+    def device(self):
+        return CUDA
+
+    def train_step(self, batch, progress):
+        self.driver.run(self.device_seconds)
+        end = time.perf_counter() + self.host_seconds
+        while time.perf_counter() < end:
+            pass
+        return {"loss": torch.zeros(())}
+
+    def sample(self, n, generator, **options): ...
+
+
+@pytest.mark.parametrize(("device_seconds", "host_seconds"), [(0.02, 0.04), (2.0, 0.0)])
+def test_training_times_the_stream_and_checks_it_against_the_host(driver, monkeypatch, device_seconds, host_seconds):
+    """Events time every step; a host clock that saw twice of that, or next to nothing, is said with the speed."""
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    x = np.zeros((16, 2), np.float32)
+    batches = Batches(Data("line", VectorSpace(2), x, x), 8, 0, torch.device("cpu"))
+    result = train(OnDevice(driver, device_seconds, host_seconds), batches, "steps", 23)
+    assert result.lap_seconds == pytest.approx([device_seconds] * 20)
+    assert driver.synchronisations <= 4 + 3 * len(result.block_seconds), "once a block, not once a step"
+    ratio = host_clock_ratio(result)
+    assert ratio > 1.9 if host_seconds else ratio < 0.9
+    assert training_costs(result, 8)[0].note == CLOCKS_DIFFER
 
 
 def test_energy_is_the_counter_over_the_window(driver):
