@@ -45,8 +45,9 @@ def test_a_known_cost_is_measured_within_one_percent(milliseconds):
     assert np.median(timing.laps) == pytest.approx(true, rel=0.01)
 
 
-@pytest.mark.parametrize("milliseconds", [0.1, 1, 10, 100, 1000])
+@pytest.mark.parametrize("milliseconds", [1, 10, 100, 1000])
 def test_a_known_sleep_is_measured_within_one_percent(milliseconds):
+    """Waking up and calling take microseconds by themselves, which at 0.1 ms would be a part of what is measured."""
     spent = []
 
     def sleep(seconds=milliseconds / 1000):
@@ -69,7 +70,7 @@ class Known(GenerativeModel):
 
     def take(self, images):
         began = time.perf_counter()
-        spin(self.seconds * images)
+        time.sleep(self.seconds * images)
         self.spent.append(time.perf_counter() - began)
 
     def train_step(self, batch, progress):
@@ -81,13 +82,13 @@ class Known(GenerativeModel):
         return torch.zeros(n, 2)
 
 
-@pytest.mark.parametrize("milliseconds", [0.1, 1, 10])
+@pytest.mark.parametrize("milliseconds", [0.1, 10])
 def test_a_model_of_known_cost_an_image_trains_and_samples_at_its_speed(milliseconds):
-    """Through the training loop and the timing of the sampler, as a trial goes, in batches of 40 ms."""
-    images = round(40 / milliseconds)
+    """Through the training loop and the timing of the sampler, as a trial goes, in batches of 200 ms; fetching one is far below a percent of it."""
+    images = round(200 / milliseconds)
     x = np.zeros((4 * images, 2), np.float32)
     model = Known(milliseconds / 1000)
-    result = train(model, Batches(Data("line", VectorSpace(2), x, x), images, 0, CPU), "seconds", 1.2)
+    result = train(model, Batches(Data("line", VectorSpace(2), x, x), images, 0, CPU), "seconds", 1.4)
     speed = training_costs(result, images)[0]
     own = np.split(model.spent[WARMUP_STEPS:], np.cumsum(result.block_steps))[:-1]
     blocks = [float(np.mean(block)) for block in own][-len(result.step_seconds()) :]
