@@ -86,8 +86,8 @@ def _reached_row(entry: Reached) -> tuple[str, ...]:
     reached = f"{len(entry.brackets)} of {entry.runs} ({share.low:.0%} to {share.high:.0%})"
     ends = entry.interval
     if entry.median is None:
-        low = f" (95 % interval from {format_number(ends[0], 3)})" if ends else ""
-        seconds, cost, images = f"> {format_number(entry.budget, 3)}{low}", entry.budget, MISSING
+        least = f" (95 % interval from {format_number(ends[0], 3)})" if ends else ""
+        seconds, cost, images = f"> {format_number(entry.budget, 3)}{least}", entry.budget, MISSING
     else:
         low, high = ends or entry.ends
         upper = (
