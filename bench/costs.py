@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.measure.blocks import Timing, rate
+from bench.measure.blocks import CLOCKS_AGREE, CLOCKS_DIFFER, NEVER_SETTLED, Timing, rate, settled_at
 from bench.measure.flops import FlopCount, count
 from bench.measure.latency import percentiles
 from bench.measure.memory import mebibytes
@@ -29,6 +29,8 @@ FLOP_STEPS = 4
 
 COUNTING_SECONDS = 0.1
 """Seconds of counting after which no further step is counted."""
+
+ALL_WARM_UP = "includes the warm-up: training ended within its first steps"
 
 SLOWEST_COUNTED = 2.0
 """Seconds of one sample above which its FLOPs are not counted: counting is several times slower than sampling."""
@@ -53,8 +55,7 @@ def training_costs(
     """
     laps, data = result.laps()
     costs = [
-        rate("training_throughput", result.step_seconds(), batch_size, note=warning),
-        rate("training_step_rate", result.step_seconds(), 1, unit="steps/s", note=warning),
+        *_training_speed(result, batch_size, warning or training_note(result)),
         exact("training_seconds", result.seconds, unit="s"),
         exact("warmup_seconds", result.settled_seconds(), unit="s"),
         exact("first_step_seconds", result.first_step_seconds, unit="s"),
@@ -69,12 +70,38 @@ def training_costs(
     return costs + _losses(result)
 
 
-def sampling_costs(blocks: Sequence[float], batch: int, single: Timing, warning: str | None) -> list[Measurement]:
-    """blocks: seconds of batches of ``batch`` samples. single: of one sample at a time; tails that its laps are too few for are
-    left out."""
+def host_clock_ratio(result: TrainingResult) -> float | None:
+    """Seconds of all steps by the host's clock for each by the device's; 1 on a CPU, where both are one. None without steps."""
+    device = sum(result.lap_seconds)
+    return sum(result.block_seconds) / device if device > 0 else None
+
+
+def training_note(result: TrainingResult) -> str | None:
+    """Why the speed of training is to be read with care; None where all is well."""
+    ratio = host_clock_ratio(result)
+    if ratio is not None and abs(ratio - 1) > CLOCKS_AGREE:
+        return CLOCKS_DIFFER
+    blocks = [seconds / steps for seconds, steps in zip(result.block_seconds, result.block_steps)]
+    return NEVER_SETTLED if blocks and settled_at(blocks) is None else None
+
+
+def _training_speed(result: TrainingResult, batch_size: int, note: str | None) -> list[Measurement]:
+    """Images and steps a second; of a training that ended before it was warm, over all of it and without an interval."""
+    names = (("training_throughput", batch_size, "images/s"), ("training_step_rate", 1, "steps/s"))
+    if blocks := result.step_seconds():
+        return [rate(name, blocks, items, unit=unit, note=note) for name, items, unit in names]
+    rates = ((name, items * result.steps / max(result.seconds, 1e-12), unit) for name, items, unit in names)
+    return [
+        Measurement(value, name=name, n=1, unit=unit, direction="higher", note=ALL_WARM_UP)
+        for name, value, unit in rates
+    ]
+
+
+def sampling_costs(many: Timing, batch: int, single: Timing, warning: str | None) -> list[Measurement]:
+    """many: of batches of ``batch`` samples. single: of one sample at a time; tails that its laps are too few for are left out."""
     latencies = percentiles("sampling_latency", single.laps, note=single.note)
     known = [latency for latency in latencies if latency.low is not None] or latencies[:1]
-    return [rate("sampling_throughput", blocks, batch, note=warning), *known]
+    return [rate("sampling_throughput", many.blocks, batch, note=warning or many.note), *known]
 
 
 def training_flops(model: GenerativeModel, batches: Batches, autocast: torch.dtype | None) -> tuple[FlopCount, float]:

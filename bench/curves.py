@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.costs import exact, untouched_randomness
@@ -25,12 +29,15 @@ from bench.plan import Part, Trial
 from bench.record import CurvePoint, Measurement, MeasurementFields, fields_of
 from bench.sampling import draw, draw_batch
 from bench.scoring import gather, score
+from bench.store import write_atomically
 from bench.suite import CURVE_METRICS
 from bench.training.ema import WeightAverage
 from bench.training.loop import Batches, OnePass
 
 TRAINING, BATCH, NFE = "training", "batch", "nfe"
 Phase = Callable[[str], None]
+
+OUTDATED = "its metric changed and its sample set is not on this machine; train again to score it anew"
 
 
 def checkpoint_shares(checkpoints: int) -> list[float]:
@@ -40,26 +47,64 @@ def checkpoint_shares(checkpoints: int) -> list[float]:
 
 @dataclasses.dataclass
 class CurveScorer:
-    """Samples and scores a model at one point of a curve, as the finished model is: same seeds, same number of samples."""
+    """Samples and scores a model at one point of a curve, as the finished model is: same seeds, same number of samples.
+
+    folder: where the sample sets are kept, so that a changed metric is scored again without training.
+    """
 
     trial: Trial
     data: Data
     seed: int
     protocol: str
     on_phase: Phase
+    folder: Path
 
-    def metrics(self) -> list[Part]:
-        return [part for part in self.trial.metrics if part.name in CURVE_METRICS]
-
-    def quality(self, model: GenerativeModel, **options: Any) -> list[MeasurementFields]:
-        """Distances of a fresh sample set. TrialFailure where the model generates nothing that can be scored."""
+    def quality(self, model: GenerativeModel, place: str, **options: Any) -> list[MeasurementFields]:
+        """Distances of a fresh sample set, which is kept under ``place``. TrialFailure where nothing that can be scored is generated."""
         trial = self.trial
         samples, _ = draw(model, trial.samples, self.seed, min(trial.sample_batch, trial.samples), **options)
-        evidence, bank = gather(trial, self.data, samples, model, FeatureCache())
-        found, _, errors = score(trial, self.metrics(), evidence, bank.version)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, samples=samples)
+        write_atomically(self.folder / f"{place}.npz", buffer.getvalue())
+        return self._scored(model, samples, trial.metrics)
+
+    def _scored(self, model: GenerativeModel, samples: np.ndarray, metrics: Sequence[Part]) -> list[MeasurementFields]:
+        evidence, bank = gather(self.trial, self.data, samples, model, FeatureCache())
+        chosen = [part for part in metrics if part.name in CURVE_METRICS]
+        found, _, errors = score(self.trial, chosen, evidence, bank.version)
         if errors:
             raise TrialFailure("failed", "; ".join(errors))
         return found
+
+    def rescored(
+        self, curves: Mapping[str, list[CurvePoint]], model: GenerativeModel, stale: Sequence[Part]
+    ) -> dict[str, list[CurvePoint]]:
+        """The curves with the measurements of ``stale`` metrics made anew from the sample sets that were kept."""
+        if not any(part.name in CURVE_METRICS for part in stale):
+            return dict(curves)
+        return {
+            name: [self._point_rescored(name, point, model, stale) for point in points]
+            for name, points in curves.items()
+        }
+
+    def _point_rescored(
+        self, curve: str, point: CurvePoint, model: GenerativeModel, stale: Sequence[Part]
+    ) -> CurvePoint:
+        names = {part.name for part in stale}
+        kept = [fields for fields in point.measurements if fields.source not in names]
+        if curve == BATCH or (point.failure is not None and point.failure != OUTDATED):
+            return point
+        self.on_phase(f"scoring the curve '{curve}' again")
+        try:
+            with np.load(self.folder / f"{place_of(curve, point.at)}.npz", allow_pickle=False) as archive:
+                samples = archive["samples"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            return point.model_copy(update={"measurements": kept, "failure": OUTDATED})
+        try:
+            found = self._scored(model, samples, stale)
+        except (TrialFailure, BenchError, ValueError) as failure:
+            return point.model_copy(update={"measurements": kept, "failure": str(failure).splitlines()[0]})
+        return point.model_copy(update={"measurements": [*found, *kept], "failure": None})
 
     def cost(self, measurement: Measurement) -> MeasurementFields:
         return fields_of(measurement, "cost", self.protocol)
@@ -83,7 +128,7 @@ class CurveScorer:
                     with torch.no_grad():
                         snapshot.fit_prior(OnePass(batches))
                     at["seconds"] += time.perf_counter() - began
-                return CurvePoint(at=at, measurements=self.quality(snapshot))
+                return CurvePoint(at=at, measurements=self.quality(snapshot, place_of(TRAINING, at)))
             except (TrialFailure, BenchError, ValueError, TypeError, RuntimeError) as failure:
                 return CurvePoint(at=at, measurements=[], failure=str(failure).splitlines()[0])
 
@@ -134,12 +179,17 @@ class CurveScorer:
             timing = time_blocks(
                 lambda: draw_batch(model, batch, self.seed, steps=steps), model.device, warmup_cap=0.3, cap_seconds=1.0
             )
-        quality = self.quality(model, steps=steps)
+        quality = self.quality(model, place_of(NFE, at), steps=steps)
         costs = [
             rate("sampling_throughput", timing.blocks, batch, note=timing.note),
             exact("sampling_flops_per_image", flops.flops, unit="FLOP/image", note=flops.note),
         ]
         return CurvePoint(at=at, measurements=[*quality, *(self.cost(cost) for cost in costs)])
+
+
+def place_of(curve: str, at: Mapping[str, float]) -> str:
+    """Name of the sample set of a curve's point: by the share of the budget, or by the number of steps."""
+    return f"{curve}-{at['share' if curve == TRAINING else 'steps']:g}"
 
 
 def best_batch(points: list[CurvePoint]) -> Measurement | None:

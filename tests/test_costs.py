@@ -1,6 +1,7 @@
 """What a trial reports of its costs, and that looking at a model does not change its training."""
 
 import datetime
+import os
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from bench.plan import plan
 from bench.record import CurvePoint, Measurement, Record, fields_of
 from bench.suite import Price, load_config
 from bench.training.ema import WeightAverage
-from bench.training.loop import Batches, train
+from bench.training.loop import Batches, TrainingResult, train
 from bench.trial import run_trial
 
 CONFIG = """
@@ -102,6 +103,8 @@ def test_costs_are_in_the_record(record):
     machine = record.provenance["machine"]
     assert machine["threads"]["intra_op"] >= 1
     assert set(machine) == {"threads", "training", "sampling"}
+    assert machine["threads"]["pinned"] == hasattr(os, "sched_setaffinity")
+    assert record.training["host_clock_ratio"] == pytest.approx(1, abs=0.05), "one clock on a CPU"
 
 
 def test_money_follows_from_time(record):
@@ -110,6 +113,34 @@ def test_money_follows_from_time(record):
     thousand = record.get("cost_per_1000_images")
     assert thousand == pytest.approx(0.36 / 3600 * 1000 / record.get("sampling_throughput"))
     assert (thousand.unit, thousand.note) == ("USD", "price of 2026-11-01")
+
+
+def test_curves_are_scored_again_when_a_metric_changes(tmp_path):
+    """The code of the kernel distance 'changes': its numbers along the curves are made anew, all else stays as it was."""
+    trial = trials(tmp_path, "checkpoints = 2\nnfe_sweep = [2, 1]")["flow"]
+    before = run_trial(trial, tmp_path / "out")
+    parts = tuple(p.model_copy(update={"digest": "new"}) if p.name == "kernel" else p for p in trial.metrics)
+    line = before.to_line()
+    (tmp_path / "out" / "record.json").write_text(line.replace('"source":"kernel"', '"source":"kernel","note":"old"'))
+    again = run_trial(trial.model_copy(update={"metrics": parts}), tmp_path / "out")
+    assert again.started == before.started
+    assert again.scoring["kernel"] == "new"
+    for name in ("training", "nfe"):
+        assert len(again.curves[name]) == 2
+        for old, new in zip(before.curves[name], again.curves[name]):
+            assert new.at == old.at
+            assert [m.note for m in new.measurements if m.source == "kernel"] == [
+                m.note for m in old.measurements if m.source == "kernel"
+            ], "made anew, without the mark"
+            assert sorted(m.name for m in new.measurements) == sorted(m.name for m in old.measurements)
+            for m in old.measurements:
+                assert next(n.value for n in new.measurements if n.name == m.name) == pytest.approx(m.value, rel=1e-4)
+    (tmp_path / "out" / "curves" / "training-0.5.npz").unlink()
+    parts = tuple(p.model_copy(update={"digest": "newer"}) if p.name == "kernel" else p for p in trial.metrics)
+    last = run_trial(trial.model_copy(update={"metrics": parts}), tmp_path / "out").curves["training"]
+    assert last[0].measurements
+    assert last[1].measurements == []
+    assert "train again" in last[1].failure
 
 
 def test_curves_do_not_change_what_is_trained(record, tmp_path):
@@ -169,14 +200,14 @@ def test_the_finished_models_point_is_not_doubled():
 
 def test_a_checkpoint_that_generates_nothing_is_a_point_with_a_reason(data, record, tmp_path):
     trial = trials(tmp_path, "checkpoints = 1")["flow"]
-    scorer = CurveScorer(trial, data, 0, "p", lambda phase: None)
+    scorer = CurveScorer(trial, data, 0, "p", lambda phase: None, tmp_path)
     model = Point(data.space)
     average = WeightAverage(model, 0.9)
     with torch.no_grad():
         model.mean += torch.nan
         average.update()
     before = torch.get_rng_state()
-    point = scorer.checkpoint(model, average, Batches(data, 8, 0, torch.device("cpu")), {"seconds": 1.0})
+    point = scorer.checkpoint(model, average, Batches(data, 8, 0, torch.device("cpu")), {"share": 0.5, "seconds": 1.0})
     assert point.measurements == []
     assert "not finite" in point.failure
     assert torch.equal(before, torch.get_rng_state())
@@ -257,6 +288,50 @@ def test_a_model_that_cannot_be_copied_is_trained_all_the_same(tmp_path):
     assert found.training["flops"]["training"].startswith("not counted: TypeError")
     assert found.training["flops"]["sampling"]["coverage"] > 0
     assert "pickle" in found.curves["training"][0].failure
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_training_of_the_warm_up_alone_has_a_speed_that_says_so(tmp_path, steps):
+    path = tmp_path / "benchmarks.toml"
+    path.write_text(CONFIG.replace("CURVES", "").replace("steps = 16", f"steps = {steps}"))
+    found = run_trial(
+        {trial.model: trial for trial in plan(load_config(path), "curves", device="cpu")}["flow"], tmp_path
+    )
+    assert found.status == "complete", found.reason
+    speed = found.get("training_throughput")
+    assert speed == pytest.approx(8 * steps / found.get("training_seconds"))
+    assert (speed.low, speed.note) == (None, costs.ALL_WARM_UP)
+
+
+def test_the_cores_are_free_again_after_a_trial(record):
+    if hasattr(os, "sched_getaffinity"):
+        assert len(os.sched_getaffinity(0)) >= len(record.provenance["machine"]["threads"]["cores"])
+        assert len(os.sched_getaffinity(0)) == record.provenance["hardware"]["cores"]
+
+
+def test_a_host_clock_that_disagrees_with_the_device_is_said():
+    """Ten steps of 0.1 s by the device's clock, of which the host saw 0.12 s each."""
+    result = TrainingResult(
+        steps=13, images=104, seconds=1.5, block_seconds=[0.6, 0.6], block_steps=[5, 5], lap_seconds=[0.1] * 10,
+        data_seconds=[0.0] * 10,
+    )  # fmt: skip
+    assert costs.host_clock_ratio(result) == pytest.approx(1.2)
+    assert costs.training_costs(result, 8)[0].note == "device and host clock differ"
+    assert costs.training_costs(result, 8, warning="busy")[0].note == "busy", "what the machine did comes first"
+
+
+def test_a_training_whose_speed_never_stood_still_says_so():
+    blocks = [0.1, 0.2, 0.1, 0.3, 0.1, 0.2, 0.4]
+    result = TrainingResult(
+        steps=10,
+        images=80,
+        seconds=2.0,
+        block_seconds=blocks,
+        block_steps=[1] * 7,
+        lap_seconds=blocks,
+        data_seconds=[0.0] * 7,
+    )
+    assert costs.training_costs(result, 8)[0].note == "never settled"
 
 
 def test_no_price_no_money():

@@ -21,6 +21,7 @@ import numpy as np
 from bench import provenance
 from bench.errors import BenchError
 from bench.gate.versions import Version
+from bench.measure.cores import quiet_cores
 from bench.suite import Config
 
 SCRIPT = Path(__file__).with_name("block.py")
@@ -175,17 +176,6 @@ class Blocks:
             except ValueError:
                 continue
         return blocks
-
-
-def quiet_cores(count: int) -> list[int]:
-    """The ``count`` cores of this process that have least to do just now; none where the system cannot pin processes."""
-    if not hasattr(os, "sched_getaffinity"):
-        return []
-    import psutil
-
-    allowed = os.sched_getaffinity(0)
-    busy = psutil.cpu_percent(interval=0.2, percpu=True)
-    return sorted(sorted(allowed, key=lambda core: busy[core] if core < len(busy) else 0.0)[:count])
 
 
 def run_script(spec: dict[str, Any], python: str, work: Work) -> dict[str, Any]:

@@ -74,24 +74,26 @@ def time_blocks(
     warmup_cap: float = 1.0,
     cap_seconds: float = 3.0,
     block_seconds: float = BLOCK_SECONDS,
+    earlier: Sequence[float] = (),
 ) -> Timing:
     """Time ``work``: warm-up blocks until the last three agree, then blocks until the 95 % interval of their median is within
     ``relative`` of it.
 
     warmup_cap, cap_seconds: seconds after which the warm-up and the measurement end regardless (at least two blocks are
-    measured). A warmup_cap of 0 says that the work is warm already.
+    measured). A warmup_cap of 0 says that the work is warm already. earlier: seconds of calls that were timed before, in order; of
+    slow work, whose blocks are single calls, they are the first blocks, so that nothing is paid for twice.
     """
     with quiet_garbage():
         began = time.perf_counter()
-        first = _block(work, device, 1)[0][0]
+        first = statistics.median(earlier) if earlier else _block(work, device, 1)[0][0]
         laps_a_block = max(1, min(1000, math.ceil(block_seconds / max(first, 1e-9))))
-        warm: list[float] = [] if laps_a_block > 1 else [first]
+        warm: list[float] = [] if laps_a_block > 1 else list(earlier) or [first]
         while settled_at(warm, relative) is None and time.perf_counter() - began < warmup_cap:
             warm.append(statistics.median(_block(work, device, laps_a_block)[0]))
         warmup_seconds = time.perf_counter() - began
-        blocks: list[float] = []
-        laps: list[float] = []
-        host = 0.0
+        blocks = _after_the_warm_up(warm, relative) if earlier and laps_a_block == 1 else []
+        laps = list(blocks)
+        host, shared = 0.0, len(laps)
         began = time.perf_counter()
         while len(blocks) < 2 or (not is_tight(blocks, relative) and time.perf_counter() - began < cap_seconds):
             found, on_host = _block(work, device, laps_a_block)
@@ -99,19 +101,14 @@ def time_blocks(
             laps += found
             host += on_host
     settled = warmup_cap <= 0 or settled_at(warm, relative) is not None
-    return Timing(blocks, laps, warmup_seconds, len(warm), settled, host / max(sum(laps), 1e-12))
+    ratio = host / max(sum(laps[shared:]), 1e-12) if len(laps) > shared else 1.0
+    return Timing(blocks, laps, warmup_seconds, len(warm) - shared, settled, ratio)
 
 
-def more_blocks(
-    work: Callable[[], object], device: torch.device, blocks: Sequence[float], *, cap_seconds: float
-) -> list[float]:
-    """``blocks`` of one lap each that were timed already, with more until their median is tight or the cap is reached."""
-    blocks = list(blocks)
-    began = time.perf_counter()
-    with quiet_garbage():
-        while len(blocks) < 2 or (not is_tight(blocks) and time.perf_counter() - began < cap_seconds):
-            blocks += _block(work, device, 1)[0]
-    return blocks
+def _after_the_warm_up(blocks: Sequence[float], relative: float) -> list[float]:
+    """The blocks after the first three that agree; where none do, those after the first quarter."""
+    settled = settled_at(blocks, relative)
+    return list(blocks[len(blocks) // 4 if settled is None else settled :])
 
 
 def _block(work: Callable[[], object], device: torch.device, laps: int) -> tuple[list[float], float]:

@@ -10,6 +10,7 @@ import torch
 from bench import provenance
 from bench.measure import machine, nvml
 from bench.measure.clock import Marks
+from bench.measure.cores import allowed_cores
 from bench.measure.energy import EnergyMeter
 from bench.measure.memory import can_reset_peak
 from bench.measure.peaks import peak_flops
@@ -52,12 +53,17 @@ def abilities(device: torch.device) -> list[Ability]:
     watch = machine.Watch(device)
     time.sleep(0.3)
     seen = watch.stop()
-    peak = peak_flops(device_name(device), "float32")
+    peak, cores = peak_flops(device_name(device), "float32"), allowed_cores()
     return [
         Ability(
             "time",
             True,
             ("CUDA events, " if cuda else "") + f"perf_counter in steps of {resolution * 1e9:.0f} ns, {cost * 1e9:.0f} ns a reading",
+        ),
+        Ability(
+            "pinned cores",
+            cores is not None,
+            f"trials keep to {min(len(cores), torch.get_num_threads() + cuda)} of {len(cores)} cores" if cores else "this system cannot pin a process",
         ),
         Ability("FLOPs", True, "counted operator by operator; coverage and operators without a formula are in the record"),
         Ability(

@@ -22,6 +22,7 @@ from bench import provenance
 from bench.errors import BenchError
 from bench.measure.blocks import time_blocks
 from bench.measure.clock import Marks, quiet_garbage, synchronise
+from bench.measure.cores import pinned
 from bench.measure.probe import Probe
 from bench.stats.intervals import Estimate, median_interval, wilson_interval
 from bench.store import write_atomically
@@ -78,15 +79,15 @@ def measure_noise(
     on_pair: Callable[[int], None] = lambda done: None,
     seed: int = 0,
 ) -> Noise:
-    """Measure ``pairs`` pairs of A and B, each ``blocks`` blocks in random order. work: the probe by default."""
+    """Measure ``pairs`` pairs of A and B, each ``blocks`` blocks in random order, pinned as trials are. work: the probe by default."""
     if pairs < 2:
         raise BenchError(f"an A/A measurement needs at least 2 pairs, got {pairs}")
     work = work or Probe(device)
-    warm = time_blocks(work, device, cap_seconds=0.2)
-    laps = max(1, round(block_seconds / statistics.median(warm.laps)))
     order = random.Random(seed)
     differences, overlaps = [], 0
-    with quiet_garbage():
+    with pinned(torch.get_num_threads()), quiet_garbage():
+        warm = time_blocks(work, device, cap_seconds=0.2)
+        laps = max(1, round(block_seconds / statistics.median(warm.laps)))
         for done in range(pairs):
             sides: dict[str, list[float]] = {"A": [], "B": []}
             for side in order.sample("AB" * blocks, 2 * blocks):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,8 @@ def table() -> tuple[dict[str, Any], ...]:
 
 def peak_flops(device_name: str, dtype: str) -> float | None:
     """FLOP/s at the peak of a device, dense; None where the table does not have it. dtype: float32, tf32, bfloat16, float16."""
-    rows = [row for row in table() if row["name"].lower() in device_name.lower()]
-    if not rows:
-        return None
-    tera = max(rows, key=lambda row: len(row["name"])).get(dtype)
+    row = next((row for row in table() if re.fullmatch(row["name"], device_name, re.IGNORECASE)), {})
+    tera = row.get(dtype)
     return None if tera is None else float(tera) * 1e12
 
 

@@ -1,4 +1,4 @@
-"""Quality against seconds of training, or against network evaluations of sampling: one line a model."""
+"""Quality against seconds, images and FLOPs of training, or network evaluations of sampling: one line a model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def write_curve_plots(records: Sequence[Record], folder: Path) -> int:
         if metric is None:
             continue
         for name, lines, label in (
-            ("quality_vs_time", _time_lines(here, metric), "seconds of training"),
+            ("quality_vs_time", _training_lines(here, metric, "seconds"), "seconds of training"),
+            ("quality_vs_images", _training_lines(here, metric, "images"), "images seen in training"),
+            ("quality_vs_flops", _training_lines(here, metric, "flops"), "FLOPs of training"),
             ("quality_vs_nfe", _nfe_lines(here, metric), "network evaluations a sample"),
         ):
             if lines:
@@ -73,13 +75,16 @@ def curve_figure(lines: dict[str, Line], title: str, x_label: str, y_label: str)
     return figure
 
 
-def _time_lines(records: Sequence[Record], metric: str) -> dict[str, Line]:
-    """Points of equal share of the budget are averaged in both directions."""
+def _training_lines(records: Sequence[Record], metric: str, spent: str) -> dict[str, Line]:
+    """Points of equal share of the budget are averaged in both directions. spent: seconds | images | flops; models whose FLOPs were
+    not counted have no line over them."""
     at: dict[str, dict[float, list[tuple[float, float]]]] = {}
     for record in records:
         if record.curves.get("training"):
             for point in training_curve(record, metric):
-                at.setdefault(record.model, {}).setdefault(point.share, []).append((point.seconds, point.value))
+                x = getattr(point, spent)
+                if x is not None:
+                    at.setdefault(record.model, {}).setdefault(point.share, []).append((x, point.value))
     return {model: [_summary(places) for _, places in sorted(shares.items())] for model, shares in at.items()}
 
 

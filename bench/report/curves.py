@@ -11,7 +11,9 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from bench.record import CurvePoint, Record
+from bench.record import CurvePoint, MeasurementFields, Record
+from bench.stats.intervals import Estimate, t_interval, welch_difference
+from bench.stats.survival import censored_median
 from bench.suite import Price, Prices
 
 
@@ -45,9 +47,21 @@ class Reached:
     @property
     def median(self) -> float | None:
         """Median seconds over runs, those that never reached it counting as longer than any; None where it is among those."""
-        times = sorted(high for _, high in self.brackets) + [math.inf] * (self.runs - len(self.brackets))
-        middle = statistics.median(times)
+        middle = self._estimate().value
         return middle if math.isfinite(middle) else None
+
+    @property
+    def interval(self) -> tuple[float, float | None] | None:
+        """95 % interval of the median, its upper end None where that is beyond the budget; None below six runs."""
+        found = self._estimate()
+        if found.low is None or found.high is None:
+            return None
+        return found.low, found.high if math.isfinite(found.high) else None
+
+    def _estimate(self) -> Estimate:
+        never = self.runs - len(self.brackets)
+        low = [low for low, _ in self.brackets] + [self.budget] * never
+        return censored_median(low, [high for _, high in self.brackets] + [math.inf] * never)
 
     @property
     def ends(self) -> tuple[float, float | None]:
@@ -58,18 +72,29 @@ class Reached:
 
 def quality_metric(records: Sequence[Record]) -> str | None:
     """The metric of the curves: what the suite ranks by where it was scored along them, else the first of a kernel distance."""
-    names = [
+    names = _scored_names(records)
+    wanted = next((record.config.get("rank_by") for record in reversed(records)), None)
+    if wanted in names:
+        return wanted
+    return next((name for name in names if name.startswith("kid")), names[0] if names else None)
+
+
+def curve_metrics(records: Sequence[Record]) -> list[str]:
+    """Every distance that was scored along a curve, that of ``quality_metric`` first."""
+    first = quality_metric(records)
+    return sorted(_scored_names(records), key=lambda name: name != first)
+
+
+def _scored_names(records: Sequence[Record]) -> list[str]:
+    names = dict.fromkeys(
         m.name
         for record in records
         for points in (record.curves.get("training"), record.curves.get("nfe"))
         for point in points or ()
         for m in point.measurements
         if m.direction == "lower" and m.source != "cost"
-    ]
-    wanted = next((record.config.get("rank_by") for record in reversed(records)), None)
-    if wanted in names:
-        return wanted
-    return next((name for name in names if name.startswith("kid")), names[0] if names else None)
+    )
+    return list(names)
 
 
 def training_curve(record: Record, metric: str) -> list[Point]:
@@ -136,17 +161,27 @@ def times_to(records: Sequence[Record], metric: str, target: float) -> list[Reac
 
 def ranks_by_share(records: Sequence[Record], metric: str) -> dict[float, list[tuple[str, float]]]:
     """Share of the budget -> (model, mean quality over runs), best first; shares at which every model was scored."""
-    values: dict[float, dict[str, list[float]]] = {}
+    return {
+        share: sorted(((m, statistics.fmean(v)) for m, v in by_model.items()), key=lambda pair: pair[1])
+        for share, by_model in values_by_share(records, metric).items()
+    }
+
+
+def values_by_share(records: Sequence[Record], metric: str) -> dict[float, dict[str, list[float]]]:
+    """Share of the budget -> model -> quality of each run, at the shares at which every model was scored."""
     models = _by_model(records)
+    found: dict[float, dict[str, list[float]]] = {}
     for model, runs in models.items():
         for run in runs:
             for point in training_curve(run, metric):
-                values.setdefault(point.share, {}).setdefault(model, []).append(point.value)
-    return {
-        share: sorted(((m, statistics.fmean(v)) for m, v in by_model.items()), key=lambda pair: pair[1])
-        for share, by_model in sorted(values.items())
-        if len(by_model) == len(models)
-    }
+                found.setdefault(point.share, {}).setdefault(model, []).append(point.value)
+    return {share: by_model for share, by_model in sorted(found.items()) if len(by_model) == len(models)}
+
+
+def are_apart(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Does the 95 % interval of the difference of two models' means (Welch) leave out zero?"""
+    low, high = (difference := welch_difference(first, second)).low, difference.high
+    return low is not None and high is not None and not low <= 0 <= high
 
 
 def rank_changes(ranks: dict[float, list[tuple[str, float]]]) -> list[tuple[float, str, str]]:
@@ -168,6 +203,26 @@ def curve_points(records: Sequence[Record], name: str) -> dict[str, list[list[Cu
         if record.curves.get(name):
             found.setdefault(record.model, []).append(record.curves[name])
     return found
+
+
+def over_runs(measured: Sequence[MeasurementFields]) -> Estimate | None:
+    """The mean over runs with its t interval; of a single run its own number with its own interval. None without any."""
+    known = [m for m in measured if m.value is not None]
+    if not known:
+        return None
+    if len(known) == 1:
+        [only] = known
+        assert only.value is not None
+        return Estimate(only.value, only.low, only.high, 1, only.interval or "none")
+    return t_interval([m.value for m in known if m.value is not None])
+
+
+def measurement_at(point: CurvePoint, metric: str) -> MeasurementFields | None:
+    return next((m for m in point.measurements if m.name == metric), None)
+
+
+def final_measurement(record: Record, metric: str) -> MeasurementFields | None:
+    return next((m for m in record.measurements if m.name == metric), None)
 
 
 def value_at(point: CurvePoint, metric: str) -> float | None:

@@ -10,7 +10,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.gate.ab import decide, failures, names_of, open_names, run_ab
-from bench.gate.blocks import METRICS, Blocks, quiet_cores, work_of
+from bench.gate.blocks import METRICS, Blocks, work_of
 from bench.gate.selftest import evaluate, sentences
 from bench.gate.versions import prepared
 from bench.stats.gate import FIRST_BLOCKS, SECOND_BLOCKS
@@ -231,9 +231,3 @@ def next_folder(base, head, task, results):
         / "ab"
         / provenance.short_hash([base.identity, head.identity, dataclasses.asdict(task), provenance.cpu_model()])
     )
-
-
-def test_quiet_cores_are_cores_of_this_process():
-    cores = quiet_cores(1)
-    assert len(cores) == 1
-    assert set(cores) <= os.sched_getaffinity(0)

@@ -1,17 +1,23 @@
 """CUDA, NVML and RAPL paths, with fakes at the driver's calls only: events, counters and files."""
 
+import time
 import types
 
+import numpy as np
 import pytest
 import torch
 
+from bench.costs import host_clock_ratio, training_costs
+from bench.data.base import Data
 from bench.measure import energy, machine, nvml
 from bench.measure.blocks import CLOCKS_DIFFER, time_blocks
 from bench.measure.clock import Marks, time_once
 from bench.measure.energy import EnergyMeter, energy_measurements
 from bench.measure.memory import PeakMemory
 from bench.measure.peaks import arithmetic, peak_flops, table, utilisation
+from bench.model import GenerativeModel, VectorSpace
 from bench.record import Measurement
+from bench.training.loop import Batches, train
 
 CUDA = torch.device("cuda", 0)
 
@@ -110,6 +116,43 @@ def test_a_host_clock_that_disagrees_is_said(driver):
     assert timing.note == CLOCKS_DIFFER
 
 
+class OnDevice(GenerativeModel):
+    """A model that says it is on CUDA; a step takes so many seconds of the device's time and of the host's."""
+
+    spaces = (VectorSpace,)
+
+    def __init__(self, driver, device_seconds, host_seconds):
+        super().__init__(VectorSpace(2))
+        self.driver, self.device_seconds, self.host_seconds = driver, device_seconds, host_seconds
+
+    @property
+    def device(self):
+        return CUDA
+
+    def train_step(self, batch, progress):
+        self.driver.run(self.device_seconds)
+        end = time.perf_counter() + self.host_seconds
+        while time.perf_counter() < end:
+            pass
+        return {"loss": torch.zeros(())}
+
+    def sample(self, n, generator, **options): ...
+
+
+@pytest.mark.parametrize(("device_seconds", "host_seconds"), [(0.02, 0.04), (2.0, 0.0)])
+def test_training_times_the_stream_and_checks_it_against_the_host(driver, monkeypatch, device_seconds, host_seconds):
+    """Events time every step; a host clock that saw twice of that, or next to nothing, is said with the speed."""
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    x = np.zeros((16, 2), np.float32)
+    batches = Batches(Data("line", VectorSpace(2), x, x), 8, 0, torch.device("cpu"))
+    result = train(OnDevice(driver, device_seconds, host_seconds), batches, "steps", 23)
+    assert result.lap_seconds == pytest.approx([device_seconds] * 20)
+    assert driver.synchronisations <= 4 + 3 * len(result.block_seconds), "once a block, not once a step"
+    ratio = host_clock_ratio(result)
+    assert ratio > 1.9 if host_seconds else ratio < 0.9
+    assert training_costs(result, 8)[0].note == CLOCKS_DIFFER
+
+
 def test_energy_is_the_counter_over_the_window(driver):
     meter = EnergyMeter(CUDA)
     assert meter.source == "nvml"
@@ -201,9 +244,22 @@ def test_foreign_load_is_seen_on_a_cpu():
 def test_utilisation_needs_a_peak():
     assert peak_flops("AMD EPYC", "float32") is None
     assert peak_flops("NVIDIA H100 80GB HBM3", "bfloat16") == 989.5e12
-    assert peak_flops("NVIDIA H100 PCIe", "bfloat16") == 756.5e12, "the longest name wins"
+    assert peak_flops("NVIDIA H100 PCIe", "bfloat16") == 756.5e12
+    assert peak_flops("NVIDIA L40S", "bfloat16") == 362.05e12, "not that of the L4"
+    assert peak_flops("NVIDIA L4", "bfloat16") == 121e12
+    for name in ("NVIDIA A100-SXM4-40GB", "NVIDIA A100 80GB PCIe", "A100-PCIE-40GB"):
+        assert peak_flops(name, "tf32") == 156e12
+    for other in (
+        "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA H100 NVL",
+        "NVIDIA L40",
+    ):
+        assert peak_flops(other, "bfloat16") is None, "another board, or a part of one"
     assert peak_flops("Tesla V100-SXM2-16GB", "bfloat16") is None
-    assert all(row["source"] and row["float32"] > 0 for row in table())
+    for row in table():
+        assert "datasheet" in row["source"] or "whitepaper" in row["source"]
+        assert row["float32"] > 0
     assert arithmetic(torch.bfloat16) == "bfloat16"
     speed = Measurement(100.0, name="training_throughput", low=90.0, high=110.0, n=9, interval="order statistic")
     mfu = utilisation("training_mfu", speed, flops_per_image=2e9, peak=1e12)

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure.blocks import NEVER_SETTLED, is_tight, more_blocks, rate, settled_at, time_blocks
+from bench.costs import sampling_costs, training_costs
+from bench.data.base import Data
+from bench.measure.blocks import NEVER_SETTLED, is_tight, rate, settled_at, time_blocks
 from bench.measure.clock import Lap, Marks, quiet_garbage, time_once
 from bench.measure.latency import percentiles, quantile_interval
+from bench.model import GenerativeModel, VectorSpace
+from bench.sampling import draw_batch
+from bench.training.loop import WARMUP_STEPS, Batches, train
 
 CPU = torch.device("cpu")
 
@@ -40,16 +45,64 @@ def test_a_known_cost_is_measured_within_one_percent(milliseconds):
     assert np.median(timing.laps) == pytest.approx(true, rel=0.01)
 
 
-def test_a_known_sleep_is_measured():
+@pytest.mark.parametrize("milliseconds", [1, 10, 100, 1000])
+def test_a_known_sleep_is_measured_within_one_percent(milliseconds):
+    """Waking up and calling take microseconds by themselves, which at 0.1 ms would be a part of what is measured."""
     spent = []
 
-    def sleep():
+    def sleep(seconds=milliseconds / 1000):
         began = time.perf_counter()
-        time.sleep(0.005)
+        time.sleep(seconds)
         spent.append(time.perf_counter() - began)
 
     timing = time_blocks(sleep, CPU, warmup_cap=0, cap_seconds=0.2)
     assert np.median(timing.laps) == pytest.approx(np.median(spent[-len(timing.laps) :]), rel=0.01)
+
+
+class Known(GenerativeModel):
+    """Takes a known time for every image, and writes down how long each call took."""
+
+    spaces = (VectorSpace,)
+
+    def __init__(self, seconds):
+        super().__init__(VectorSpace(2))
+        self.seconds, self.spent = seconds, []
+
+    def take(self, images):
+        began = time.perf_counter()
+        time.sleep(self.seconds * images)
+        self.spent.append(time.perf_counter() - began)
+
+    def train_step(self, batch, progress):
+        self.take(len(batch))
+        return {"loss": torch.zeros(())}
+
+    def sample(self, n, generator, **options):
+        self.take(n)
+        return torch.zeros(n, 2)
+
+
+@pytest.mark.parametrize("milliseconds", [0.1, 10])
+def test_a_model_of_known_cost_an_image_trains_and_samples_at_its_speed(milliseconds):
+    """Through the training loop and the timing of the sampler, as a trial goes, in batches of 200 ms; fetching one is far below a percent of it."""
+    images = round(200 / milliseconds)
+    x = np.zeros((4 * images, 2), np.float32)
+    model = Known(milliseconds / 1000)
+    result = train(model, Batches(Data("line", VectorSpace(2), x, x), images, 0, CPU), "seconds", 1.4)
+    speed = training_costs(result, images)[0]
+    own = np.split(model.spent[WARMUP_STEPS:], np.cumsum(result.block_steps))[:-1]
+    blocks = [float(np.mean(block)) for block in own][-len(result.step_seconds()) :]
+    assert speed.name == "training_throughput"
+    assert speed == pytest.approx(images / np.median(blocks), rel=0.01)
+    assert speed <= 1000 / milliseconds
+    model.spent.clear()
+    many = time_blocks(lambda: draw_batch(model, images, 0), CPU, warmup_cap=0.1, cap_seconds=0.3)
+    own = np.median(model.spent[-len(many.laps) :])
+    single = time_blocks(lambda: draw_batch(model, 1, 0), CPU, warmup_cap=0.1, cap_seconds=0.1)
+    speed, latency = sampling_costs(many, images, single, None)[:2]
+    assert len(many.laps) == len(many.blocks), "a block of work as slow as this is one call"
+    assert speed == pytest.approx(images / own, rel=0.01)
+    assert milliseconds / 1000 <= latency
 
 
 def test_the_warm_up_ends_when_three_blocks_agree():
@@ -79,10 +132,33 @@ def test_noise_is_said():
 def test_the_cap_ends_a_noisy_measurement():
     state = np.random.default_rng(0)
     began = time.perf_counter()
-    blocks = more_blocks(lambda: spin(state.uniform(0.001, 0.02)), CPU, [0.01], cap_seconds=0.3)
+    timing = time_blocks(lambda: spin(state.uniform(0.02, 0.06)), CPU, warmup_cap=0.1, cap_seconds=0.3)
     assert time.perf_counter() - began < 10  # other work may run here
-    assert blocks[0] == 0.01
-    assert len(blocks) >= 2
+    assert len(timing.blocks) >= 2
+
+
+def test_earlier_calls_of_slow_work_are_its_first_blocks():
+    """Warm after the fourth call; the six that follow are all that is needed, so that nothing runs again."""
+    calls = []
+    known = [9.0, 5.0, 5.01, 5.02, *[5.0 + 0.001 * i for i in range(6)]]
+    timing = time_blocks(lambda: calls.append(1), CPU, warmup_cap=5, cap_seconds=5, earlier=known)
+    assert calls == []
+    assert timing.settled
+    assert timing.blocks == timing.laps == known[4:]
+    assert timing.warmup_blocks == 4
+    assert timing.note is None
+
+
+def test_earlier_calls_that_never_agree_lose_their_first_quarter():
+    known = [8.0, 1.0, 5.0, 2.0, 7.0, 3.0, 6.0, 4.0]
+    timing = time_blocks(lambda: None, CPU, warmup_cap=0, cap_seconds=0, earlier=known)
+    assert timing.blocks == known[2:]
+
+
+def test_earlier_calls_of_fast_work_only_say_how_long_a_block_is():
+    timing = time_blocks(lambda: spin(0.001), CPU, warmup_cap=0.5, cap_seconds=0.1, earlier=[0.001] * 9)
+    assert len(timing.laps) == 20 * len(timing.blocks)
+    assert min(timing.laps) >= 0.001
 
 
 def test_lap_marks_and_time_once():

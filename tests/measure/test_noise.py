@@ -62,6 +62,7 @@ def test_the_doctor_says_what_cannot_be_measured_and_why():
     found = {ability.quantity: ability for ability in abilities(CPU)}
     assert found["time"].measured
     assert found["FLOPs"].measured
+    assert found["pinned cores"].measured == hasattr(os, "sched_getaffinity")
     assert not found["MFU"].measured
     assert all(ability.how for ability in found.values())
     assert torch.__version__.split("+")[0] in facts(CPU)["versions"]

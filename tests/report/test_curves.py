@@ -8,6 +8,7 @@ from bench.report.curve_plot import write_curve_plots
 from bench.report.curves import (
     Reached,
     crossing,
+    curve_metrics,
     quality_metric,
     rank_changes,
     ranks_by_share,
@@ -106,12 +107,47 @@ def test_the_tables(tmp_path):
     target = {"metric": KID, "value": 0.2}
     records = [record(r.model, r.seed, (0.5, 0.3, 0.2), 0.15, target=target, prices=prices) for r in FAST] + NEVER
     text = costs_markdown(records)
-    assert "| fast | 3/3 | 8 [4, 8] | 500 | 0.00800 USD |" in text
-    assert "| never | 0/3 | > 18 | – | – |" in text
+    assert "| fast | 3 of 3 (44% to 100%) | 8 [4, 8] | 500 | 0.00800 USD |" in text
+    assert "| never | 0 of 3 (0% to 56%) | > 18 | – | – |" in text
     assert "set by the suite" in text
     assert "The order is the same at every checkpoint" in text
-    assert write_curve_plots(records, tmp_path) == 2
-    assert (tmp_path / "quality_vs_time_digits.png").stat().st_size > 5000
+    assert "| fast | 0.25 | 4 | 250 | 1.25e+03 | 0.3000 |" in text, "three equal seeds"
+    assert "| never | 1 | 18 | 1,000 | 5e+03 | 0.7000 |" in text
+    assert write_curve_plots(records, tmp_path) == 6
+    for spent in ("time", "images", "flops"):
+        assert (tmp_path / f"quality_vs_{spent}_digits.png").stat().st_size > 5000
+
+
+def test_the_interval_of_the_median_needs_six_seeds():
+    """Brackets (4, 8]: of nine seeds the second and the eighth order statistic; with two that never got there that is beyond the budget."""
+    early = [record("slow", seed, (0.5, 0.3, 0.2), 0.15) for seed in range(7)]
+    never = [record("slow", seed, (0.9, 0.8, 0.7), 0.6) for seed in (7, 8)]
+    [found] = times_to([*early, *never], KID, 0.25)
+    assert (found.median, found.interval) == (8.0, (4.0, None))
+    text = costs_markdown([*early, *never])
+    assert "| slow | 7 of 9 (45% to 94%) | 8 [4, > 18] |" in text
+    [clear] = times_to([*early, record("slow", 7, (0.5, 0.3, 0.2), 0.15), never[1]], KID, 0.25)
+    assert clear.interval == (4.0, 8.0)
+    assert times_to(early[:5], KID, 0.25)[0].interval is None
+
+
+def test_an_overtaking_within_the_noise_says_so():
+    def runs(model, mid, final):
+        return [record(model, s, (0.9, 0.8, mid + 0.01 * s), final + 0.01 * s) for s in range(3)]
+
+    steady, clear, close = runs("steady", 0.5, 0.5), runs("clear", 0.6, 0.2), runs("close", 0.6, 0.499)
+    text = costs_markdown([*steady, *clear])
+    assert "clear overtakes steady at 1." in text
+    assert "close overtakes steady at 1 (within noise)" in costs_markdown([*steady, *close])
+    assert "clear (0.21 ± 0.025)" in text.replace("0.210 ± 0.025", "0.21 ± 0.025"), "mean and interval of three seeds"
+
+
+def test_every_distance_stands_along_the_curves():
+    run = record("a", 0, (0.5, 0.3, 0.2), 0.1)
+    for point in run.curves["training"]:
+        point.measurements.append(number("fd_effnetlite0", 9.0, "frechet"))
+    assert curve_metrics([run]) == [KID, "fd_effnetlite0"]
+    assert f"{KID} ↓ | fd_effnetlite0 ↓" in costs_markdown([run])
 
 
 def test_no_curves_no_tables():
@@ -131,7 +167,7 @@ def test_steps_and_batches():
         CurvePoint(at={"batch": 512}, measurements=[], failure="out of memory"),
     ]
     text = costs_markdown([record("flow", 0, (), 0.1, curves={"nfe": nfe, "batch": batch})])
-    assert "| flow | 2 | 4 | 0.500 | 50 |" in text
+    assert "| flow | 2 | 4 | 0.500 | 50 | – |" in text
     assert "| flow | 8 | **60** |" in text
     assert "| flow | 512 | did not fit |" in text
 
