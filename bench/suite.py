@@ -210,7 +210,11 @@ class GateMetric(_Strict):
     """One member of the gated family: which measurement, how much worse it may get, which way is better."""
 
     metric: str
-    margin: str = Field("5%", pattern=r"^[0-9]+(\.[0-9]+)?%?$", description="'5%' (relative) or '0.02' (absolute)")
+    margin: str | None = Field(
+        None,
+        pattern=r"^[0-9]+(\.[0-9]+)?%?$",
+        description="'5%' (relative) or '0.02' (absolute); default: 5 %, for speed at least twice the stored noise of the machine",
+    )
     direction: Literal["higher", "lower"]
 
 
