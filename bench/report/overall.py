@@ -7,6 +7,7 @@ bench.stats.aggregate, and mean ranks with the probability of the best one, in b
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -98,9 +99,7 @@ def overall(frame: pd.DataFrame, metric: str | None = None, worst: str = "noise"
         worst=worst if anchors is not None else "",
         standings=tuple(_standing(complete[i], ranks[i], scores[complete[i]], anchors is not None) for i in order),
         left_out=left_out,
-        improvement=tuple(
-            tuple(None if a == b else probability_of_improvement(scores[b], scores[a]) for b in names) for a in names
-        ),
+        improvement=_improvement([scores[name] for name in names]),
         p=_pairwise([scores[name] for name in names]) if anchors is not None or len(parts) == 1 else None,
     )
 
@@ -163,12 +162,20 @@ def _standing(model: str, ranks: RankEstimate | None, scores: np.ndarray, anchor
     if not anchored:
         return Standing(model, ranks, None, None)
     read = performance_profile(scores, THRESHOLDS)
-    several = np.isfinite(scores).sum(axis=0).min() > 1
+    runs = int(np.isfinite(scores).sum())
     profile = tuple(
-        Estimate(float(s), float(lo) if several else None, float(hi) if several else None, scores.size, "bootstrap")
-        for s, lo, hi in zip(read.share, read.low, read.high)
+        Estimate(float(s), float(lo), float(hi), runs, "wilson") for s, lo, hi in zip(read.share, read.low, read.high)
     )
     return Standing(model, ranks, aggregate(scores), profile)
+
+
+def _improvement(scores: Sequence[np.ndarray]) -> tuple[tuple[Estimate | None, ...], ...]:
+    table: list[list[Estimate | None]] = [[None] * len(scores) for _ in scores]
+    for i, j in itertools.combinations(range(len(scores)), 2):
+        e = table[i][j] = probability_of_improvement(scores[j], scores[i])
+        ends = (None, None) if e.low is None or e.high is None else (1 - e.high, 1 - e.low)
+        table[j][i] = e._replace(value=1 - e.value, low=ends[0], high=ends[1])
+    return tuple(map(tuple, table))
 
 
 def _pairwise(scores: Sequence[np.ndarray]) -> np.ndarray | None:
