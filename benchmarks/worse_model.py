@@ -1,9 +1,9 @@
-"""Does the quality gate catch a model that learned from fewer images? Real training, real scores, the shipped suite `ci`.
+"""Does the quality gate catch a model that learned from fewer images? Real training, real scores.
 
     python benchmarks/worse_model.py --write       # minutes; the table goes to docs/gate.md
 
-Each version of the VAE of suite `ci` trains with the suite's seeds and is gated on `kid_effnetlite0` against the first one, as
-`bench gate` does. "Other luck" differs in its initial weights only: it must pass. The others keep the first N images that they are
+Each version of the VAE trains with the seeds, data and protocol of suite `ci`, for longer, and is gated on `kid_effnetlite0` against
+the first one, as `bench gate` does. "Other luck" differs in its initial weights only: it must pass. The others keep the first N images that they are
 given and learn from nothing else, as a broken loader would.
 """
 
@@ -32,6 +32,8 @@ from benchmarks.false_alarms import show  # noqa: E402
 from reference_models.vae import VAE  # noqa: E402
 
 METRIC, MARGIN = "kid_effnetlite0", "10%"
+STEPS = 1000
+"""Of 16 images each: enough that the number of different images matters."""
 
 
 class OtherLuck(VAE):
@@ -54,12 +56,6 @@ class FewerImages(VAE):
         return super().train_step(Batch(self.kept[chosen], batch.labels), progress)
 
 
-class Images256(FewerImages):
-    """256 of 1348 images."""
-
-    keep = 256
-
-
 class Images64(FewerImages):
     """64 of 1348 images."""
 
@@ -73,9 +69,7 @@ class Images16(FewerImages):
 
 
 VERSIONS = {
-    "unchanged": VAE,
     "other luck": OtherLuck,
-    "256 images": Images256,
     "64 images": Images64,
     "16 images": Images16,
 }
@@ -87,7 +81,7 @@ def main() -> None:
     given = parser.parse_args()
     base = train(VAE)
     lines = [
-        "The VAE of suite `ci`, trained with five seeds from fewer and fewer of its 1348 images, gated against itself on "
+        f"A VAE on 16x16 digits, {STEPS} steps, five seeds, from all 1348 images and from fewer, gated against the first on "
         f"`{METRIC}` with a margin of {MARGIN} (family-wise alpha 1 %):",
         "",
         f"| version | {METRIC} | change | p | verdict |",
@@ -114,7 +108,13 @@ def family() -> Gate:
 def train(version: type[VAE]) -> tuple[Record, ...]:
     """One record a seed."""
     suite = load_config(ROOT / "benchmarks.toml").suites["ci"].model_dump(exclude_none=True, by_alias=True)
-    suite |= {"models": ["vae"], "baselines": [], "metrics": [{"name": "kernel"}]}
+    suite |= {
+        "models": ["vae"],
+        "baselines": [],
+        "metrics": [{"name": "kernel"}],
+        "budget": {"steps": STEPS},
+        "batch_size": 16,
+    }
     target = f"{version.__module__ if version is VAE else 'benchmarks.worse_model'}:{version.__name__}"
     settings = Config.model_validate({
         "suites": {"ci": suite}, "models": {"vae": {"class": target, "config": {"beta": 4.0}}},
