@@ -89,7 +89,8 @@ def real(runs: int, first: int, second: int, out: Path) -> str:
     work = work_of(config, "ci", list(METRICS), "cpu")
     here = Version("this version", "this", sys.executable, (str(ROOT),), None)
     slow = Version("sampler 10 % slower", "slow", sys.executable, (str(slowed(out / "slowed")), str(ROOT)), None)
-    unchanged, planted = [], []
+    unchanged: list[Run] = []
+    planted: list[Run] = []
     with BlockDisplay(f"{runs} runs, each unchanged and with a slower sampler") as display:
         for run in range(runs):
             with load_on_one_core(run % 3 == 2):

@@ -32,5 +32,5 @@ def compare(
     test of so few seeds), detectable (the change found with 80 % probability), paired, n, and base, head and change with their
     95 % intervals (``..._low``, ``..._high``). Raises BenchError where a side is unreadable or nothing is shared.
     """
-    sides = (load_side(str(side), Path(results)) for side in (a, b))
-    return compare_sides(*sides, metrics, margin, noise=stored_margins(Path(results))).frame()
+    base, head = (load_side(str(side), Path(results)) for side in (a, b))
+    return compare_sides(base, head, metrics, margin, noise=stored_margins(Path(results))).frame()

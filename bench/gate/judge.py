@@ -69,7 +69,7 @@ def compare_sides(
         f"changes are shown for '{head.label}' against '{base.label}'; margin {margin or said(USUAL)}; Holm over {len(lines)} "
         "comparisons"
     ]
-    wider = max((j.line.margin for j in judgements if given is None), default=0.0)
+    wider = max((j.line.margin or 0.0 for j in judgements if given is None), default=0.0)
     if wider > USUAL:
         notes.append(f"margin of speed and memory: {said(wider)}")
     if any(j.hardware for j in judgements):
