@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from bench.commands import ab, compare, coverage, gate, history, machine, sanity, scores, suites
+from bench.commands import ab, compare, coverage, gate, history, machine, rank, sanity, scores, suites
 from bench.commands.options import INTERRUPTED, OK, USAGE
 from bench.errors import BenchError
 
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "report": suites.report,
     "score": scores.score,
     "compare": compare.compare,
+    "rank": rank.rank,
     "ab": ab.ab,
     "gate": gate.gate,
     "sanity": sanity.sanity,

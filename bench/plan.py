@@ -64,6 +64,7 @@ class Trial(BaseModel):
     extractor: Part | None
     metrics: tuple[Part, ...]
     rank_by: str | None
+    objectives: tuple[str, ...] = ()
     timeout: float
     compile: bool = False
     checkpoint_every: float | None = None
@@ -86,6 +87,7 @@ class Trial(BaseModel):
             "extractor",
             "metrics",
             "rank_by",
+            "objectives",
             "timeout",
             "checkpoint_every",
             "target",
@@ -172,6 +174,7 @@ def plan(
                         extractor=extractor,
                         metrics=metrics,
                         rank_by=suite.rank_by,
+                        objectives=tuple(suite.objectives),
                         timeout=suite.timeout,
                         compile=suite.compile,
                         checkpoint_every=suite.checkpoint_every,

@@ -149,6 +149,10 @@ class Suite(_Strict):
     rank_by: str | None = Field(
         None, description="measurement that ranks the leaderboard; default: the kernel distance"
     )
+    objectives: list[str] = Field(
+        default_factory=list,
+        description="measurements of the Pareto front and the mean rank; default: rank_by and the sampling throughput",
+    )
     timeout: float = Field(3600, gt=0, strict=False, description="seconds after which a trial is stopped")
     compile: bool = Field(False, description="run every network through torch.compile; its seconds are reported apart")
     checkpoint_every: float | None = Field(
@@ -206,7 +210,11 @@ class GateMetric(_Strict):
     """One member of the gated family: which measurement, how much worse it may get, which way is better."""
 
     metric: str
-    margin: str = Field("5%", pattern=r"^[0-9]+(\.[0-9]+)?%?$", description="'5%' (relative) or '0.02' (absolute)")
+    margin: str | None = Field(
+        None,
+        pattern=r"^[0-9]+(\.[0-9]+)?%?$",
+        description="'5%' (relative) or '0.02' (absolute); default: 5 %, for speed at least twice the stored noise of the machine",
+    )
     direction: Literal["higher", "lower"]
 
 

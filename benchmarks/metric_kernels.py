@@ -16,6 +16,7 @@ class Kernels:
 
     params = (500, 2000)
     param_names = ("n",)
+    rounds, repeat = 1, (1, 5, 2.0)
 
     def setup(self, n: int) -> None:
         rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +27,10 @@ def ab(
         str, typer.Option(help="training-throughput, sampling-throughput, peak-memory.")
     ] = "training-throughput,sampling-throughput,peak-memory",
     margin: Annotated[
-        str | None, typer.Option(help="The change that does not matter, e.g. 5%. [default: that of [gate], else 5%]")
+        str | None,
+        typer.Option(
+            help="The change that does not matter, e.g. 5%. [default: that of [gate], else 5% or twice the stored noise]"
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     config: ConfigOption = None,
@@ -53,9 +57,11 @@ def ab(
     settings = load_config(find_config(config))
     wanted = measured(metrics)
     work = work_of(settings, suite, wanted, resolved_device(device))
-    margins = margins_of(wanted, settings.gate, margin)
+    margins, note = margins_of(wanted, settings.gate, margin, results, work.device)
     with prepared(base, head) as (one, two), BlockDisplay(f"{two.label} against {one.label}") as display:
         verdicts = run_ab(one, two, work, margins, results, display.on_block)
+    if note:
+        verdicts = dataclasses.replace(verdicts, notes=(*verdicts.notes, note))
     return publish(verdicts, github, junit, markdown, json_file, badge)
 
 
@@ -76,18 +82,27 @@ def measured(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def margins_of(metrics: list[str], gate: Gate | None, given: str | None) -> dict[str, float]:
-    """metric -> share: what the user gave, else what [gate] declares, else 5 %."""
-    from bench.gate.judge import Margin
+def margins_of(
+    metrics: list[str], gate: Gate | None, given: str | None, results: Path, device: str
+) -> tuple[dict[str, float], str]:
+    """(metric -> share, sentence on those that nobody gave): --margin, else [gate], else 5 % or twice the machine's stored noise."""
+    from bench import provenance
+    from bench.gate.margins import USUAL, Margin, said, stored_margins
 
-    declared = {member.metric: member.margin for member in gate.metrics} if gate else {}
+    declared = {m.metric: m.margin for m in gate.metrics if m.margin is not None} if gate else {}
+    silent = [] if given else [metric for metric in metrics if metric not in declared]
+    stored = stored_margins(results) if silent else {}
+    usual = max(USUAL, stored.get(provenance.environment(device)[0], USUAL)) if stored else USUAL
     margins = {}
     for metric in metrics:
-        margin = Margin.parse(given or declared.get(metric, "5%"))
+        if metric in silent:
+            margins[metric] = usual
+            continue
+        margin = Margin.parse(given or declared[metric])
         if not margin.relative or margin.value == 0:
             raise BenchError(f"times are compared by ratio: the margin of '{metric}' must be a share such as 5%")
         margins[metric] = margin.value
-    return margins
+    return margins, f"margin of {', '.join(silent)}: {said(usual)}" if silent else ""
 
 
 def resolved_device(device: str) -> str:

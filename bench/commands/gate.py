@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.commands.options import OK, ConfigOption, ResultsOption
 from bench.commands.outputs import BadgeOption, GithubOption, JsonOption, JunitOption, MarkdownOption, publish
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.suite import Gate
 
 
 def gate(
@@ -27,7 +30,7 @@ def gate(
             "--self-test", help="Instead: false alarms and power of `bench ab` on this machine, from A/A runs."
         ),
     ] = False,
-    runs: Annotated[int, typer.Option(min=1, help="A/A runs of --self-test, about five minutes each.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, help="A/A runs of --self-test, two minutes each.")] = 3,
     github: GithubOption = False,
     junit: JunitOption = None,
     markdown: MarkdownOption = None,
@@ -42,14 +45,11 @@ def gate(
     from bench.gate.judge import gate_sides
     from bench.gate.sides import load_side
     from bench.report.verdicts import Verdicts, merged
-    from bench.suite import load_config
 
     path = find_config(config)
-    family = load_config(path).gate
-    if family is None:
-        raise BenchError(f"{path} declares no [gate]; add its suite and [[gate.metrics]]")
     if self_test:
-        return _self_test(path, family.suite, runs, results)
+        return self_test_command(path, runs, results)
+    family = declared_family(path)
     if not results.exists():
         raise BenchError(f"no results at '{results}'; run `bench run {family.suite}` first or give --results")
     verdicts = gate_sides(load_side(baseline, results), load_side(str(results)), family)
@@ -63,16 +63,28 @@ def gate(
     return publish(verdicts, github, junit, markdown, json_file, badge)
 
 
-def _self_test(path: Path, suite: str, runs: int, results: Path) -> int:
+def declared_family(path: Path) -> Gate:
+    from bench.suite import load_config
+
+    family = load_config(path).gate
+    if family is None:
+        raise BenchError(f"{path} declares no [gate]; add its suite and [[gate.metrics]]")
+    return family
+
+
+def self_test_command(config: Path | None, runs: int, results: Path, device: str = "auto") -> int:
+    """`bench gate --self-test` and `bench noise --gate`."""
     from bench.commands.ab import margins_of, resolved_device
+    from bench.config_file import find_config
     from bench.gate.blocks import METRICS, BlockFailure, work_of
     from bench.gate.progress import BlockDisplay
     from bench.gate.selftest import self_test, sentences, this_version
     from bench.suite import load_config
 
-    settings = load_config(path)
-    work = work_of(settings, suite, list(METRICS), resolved_device("auto"))
-    margins = margins_of(list(METRICS), settings.gate, None)
+    path = find_config(config)
+    suite, settings = declared_family(path).suite, load_config(path)
+    work = work_of(settings, suite, list(METRICS), resolved_device(device))
+    margins, _ = margins_of(list(METRICS), settings.gate, None, results, work.device)
     try:
         with BlockDisplay("self-test of the gate") as display:
             found = self_test(this_version(), work, margins, runs, results, display.on_block)

@@ -52,8 +52,18 @@ def noise(
     pairs: Annotated[int, typer.Option("--pairs", help="Pairs of A and A; half a second each.", min=2)] = 100,
     device: DeviceOption = "auto",
     results: ResultsOption = Path("results"),
+    gate: Annotated[
+        bool,
+        typer.Option("--gate", help="Instead: false alarms and power of `bench ab` here, as `bench gate --self-test`."),
+    ] = False,
+    runs: Annotated[int, typer.Option(min=1, help="A/A runs of --gate, two minutes each.")] = 3,
+    config: ConfigOption = None,
 ) -> int:
     """Measure how much this machine differs from itself (A/A) and store it for comparisons."""
+    if gate:
+        from bench.commands.gate import self_test_command
+
+        return self_test_command(config, runs, results, device)
     import torch
     from rich.console import Console
 

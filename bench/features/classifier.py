@@ -26,6 +26,7 @@ from bench.features.network import ConvNorm, NetworkExtractor, fold_batch_norms,
 from bench.features.weights import load_state_dict, load_strictly, without_weights
 from bench.record import Measurement
 from bench.space import ImageSpace
+from bench.stats.intervals import wilson_interval
 
 RECIPE = "cnn 16-32-64-128 v1: AdamW 1e-2 one cycle, batch 64, shifts of 1/16"  # changes with anything that changes the weights
 BATCH = 64
@@ -87,7 +88,7 @@ class DatasetClassifier(NetworkExtractor):
         """Share of the test split that is classified rightly, with Wilson's interval."""
         predicted = extract(data.test, self)["logits"].argmax(1)
         n, share = len(data.test), float((predicted == data.test_labels).mean())
-        low, high = _wilson(share, n)
+        low, high = wilson_interval(round(share * n), n)[1:3]
         name = "accuracy_dataset_classifier"
         return Measurement(share, name=name, low=low, high=high, n=n, direction="higher", interval="wilson")
 
@@ -167,11 +168,3 @@ def _save(network: SmallCNN, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in network.state_dict().items()}, aside)
         os.replace(aside, path)
-
-
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion (Wilson 1927)."""
-    z = 1.959963984540054
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -50,8 +50,8 @@ def run_ab(
         allowed = {name: margins[name[1]] for name in family}
         again = open_names(first, family, allowed)
         total[0] = SECOND_BLOCKS
-        cells = sorted({cell for cell, _ in again})
-        second = blocks.take(2, SECOND_BLOCKS, cells) if cells else []
+        suspects, of = sorted({cell for cell, _ in again}), sorted({metric for _, metric in again})
+        second = blocks.take(2, SECOND_BLOCKS, suspects, of) if again else []
         broken |= failures(second)
     except BlockFailure as failure:
         lines = [

@@ -1,14 +1,15 @@
-"""One block: versions of the code timed in turn, each in a fresh process of its own. ``python -P block.py SPEC.json``.
+"""Blocks: versions of the code timed in turn, each in a fresh process of its own. ``python -P block.py``.
 
-A script, run by path, that imports torch but nothing of bench, then forks one process an arm (an arm with another Python is
-started anew). Each puts its version's code first on its path. So all versions are measured by the very same lines and start from
-the very same memory layout, which is drawn anew for each block. The processes work in turns of about ten milliseconds, in an order
-drawn anew for each round: what else happens on the machine hits all arms alike. The difference of two arms is the median over
-rounds of their log-ratios.
+A script, run by path, that imports torch but nothing of bench, then answers each spec on standard input with what one block found.
+For a block it forks a process, which forks one an arm (an arm with another Python is started anew). Each puts its version's code
+first on its path. So torch is imported once, all versions are measured by the very same lines, and the arms of a block start from
+the very same memory layout, which scatter() draws anew for each block. The processes work in turns of milliseconds, in
+an order drawn anew for each round: what else happens on the machine hits all arms alike. The difference of two arms is the median
+over rounds of their log-ratios.
 
-Of a version it uses the model and data classes, ``bench.training.loop.Batches`` and ``bench.sampling.draw_batch``. Prints one JSON
-object: ``values`` (arm -> cell -> metric), ``ratios`` (arm -> cell -> metric, log of the value against the first arm), ``failed``
-(arm -> cell -> reason) and ``sources`` (arm -> module -> file and digest).
+Of a version it uses the model and data classes, ``bench.training.loop.Batches`` and ``bench.sampling.draw_batch``. A spec and its
+answer are one line of JSON: ``values`` (arm -> cell -> metric), ``ratios`` (arm -> cell -> metric, log of the value against the first arm), ``failed``
+(arm -> cell -> reason) and ``sources`` (arm -> module -> file and digest), or ``ended``: the code with which its process ended.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-WARMUP_CALLS, WARMUP_SECONDS = 3, 0.1
-TURN_SECONDS = 0.01
-"""A turn repeats the work until it lasts that long, so that the clock's own cost vanishes."""
-LEAST_ROUNDS, MOST_ROUNDS = 5, 25
+WARMUP_CALLS, WARMUP_SECONDS = 3, 0.05
+TURN_SECONDS = 0.003
+"""A turn repeats the work until it lasts about that long: much longer than a reading of the clock, and short enough to fall
+between the interruptions of a busy machine, so that the median over many rounds does not see them."""
+LEAST_ROUNDS, MOST_ROUNDS = 5, 100
 PRELOADED = ("numpy", "scipy.special", "pydantic", "PIL.Image")
 PHASES = {
     "train": ("training_throughput", "peak_memory_training"),
@@ -63,21 +66,29 @@ class Arm:
         return answer["is"]
 
 
-def main(path: str) -> None:
-    spec = json.loads(Path(path).read_text())
+def main() -> None:
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what models print must not mix with the answer
+    os.dup2(2, 1)  # what models print must not mix with the answers
+    preload()
+    for line in sys.stdin:
+        child = in_a_fork(lambda: measure(json.loads(line), out))  # noqa: B023 (called before the next line is read)
+        if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            print(json.dumps({"ended": code}), file=out, flush=True)
+
+
+def measure(spec: dict[str, Any], out: IO[str]) -> None:
+    """One block, from its spec to the answer on ``out``."""
     if spec["cores"]:
         os.sched_setaffinity(0, spec["cores"])  # all arms on the same cores: a neighbour must not slow one of them only
-    preload()
-    arms = [start(arm, spec) for arm in spec["arms"]]
     order = random.Random(spec["seed"])
+    held = scatter(order)
+    arms = [start(arm, spec) for arm in spec["arms"]]
     found: dict[str, Any] = {key: {arm.name: {} for arm in arms} for key in ("values", "ratios", "failed")}
     for cell in spec["cells"]:
         time_cell(cell, arms, spec, order, found)
     found["sources"] = {arm.name: arm.ask("sources") for arm in arms}
-    json.dump(found, out)
-    out.flush()
+    print(json.dumps(found), file=out, flush=True)
+    del held
 
 
 def time_cell(
@@ -137,6 +148,31 @@ def preload() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimizer imports torch's compiler: two seconds
+    gc.collect()
+    gc.freeze()  # collections in the processes forked from here need not walk through torch
+
+
+def scatter(order: random.Random) -> list[bytearray]:
+    """Memory of random sizes, small and large: what is allocated while it is held lies elsewhere than in the block before."""
+    return [bytearray(order.randrange(4096)) for _ in range(256)] + [
+        bytearray(order.randrange(2**21)) for _ in range(8)
+    ]
+
+
+def in_a_fork(work: Callable[[], None]) -> int:
+    """The id of a new process that does ``work`` and ends with code 0, or 1 where it raises."""
+    sys.stderr.flush()
+    if child := os.fork():
+        return child
+    code = 1
+    try:
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def start(arm: dict[str, Any], spec: dict[str, Any]) -> Arm:
@@ -152,18 +188,13 @@ def start(arm: dict[str, Any], spec: dict[str, Any]) -> Arm:
         assert process.stdout
         return Arm(arm["name"], process.stdout, process.stdin)
     (ask_read, ask_write), (tell_read, tell_write) = os.pipe(), os.pipe()
-    if os.fork() == 0:
+
+    def inside() -> None:
         os.close(ask_write)
         os.close(tell_read)
-        code = 1
-        try:
-            serve(arm, spec, os.fdopen(ask_read), os.fdopen(tell_write, "w"))
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
+        serve(arm, spec, os.fdopen(ask_read), os.fdopen(tell_write, "w"))
+
+    in_a_fork(inside)
     os.close(ask_read)
     os.close(tell_write)
     return Arm(arm["name"], os.fdopen(tell_read), os.fdopen(ask_write, "w"))
@@ -193,12 +224,16 @@ class Worker:
     def __init__(self, torch: Any, spec: dict[str, Any]) -> None:
         self.torch, self.spec, self.device = torch, spec, torch.device(spec["device"])
         self.work: Any = None
+        self.data: dict[str, Any] = {}
 
     def build(self, cell: dict[str, Any]) -> None:
         from bench.training.loop import Batches
 
         self.cell = cell
-        data = load(cell["dataset_target"])(**cell["dataset_options"]).load()
+        source = json.dumps([cell["dataset_target"], cell["dataset_options"]])
+        if source not in self.data:
+            self.data[source] = load(cell["dataset_target"])(**cell["dataset_options"]).load()
+        data = self.data[source]
         self.torch.manual_seed(cell["seed"])
         self.model = load(cell["model_target"])(data.space, **cell["model_config"]).to(self.device)
         self.batches = Batches(data, cell["batch_size"], cell["seed"], self.device)
@@ -280,10 +315,10 @@ def load(target: str) -> Any:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--arm":
+    if sys.argv[1:2] == ["--arm"]:
         answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
         preload()
         serve(json.loads(sys.argv[2]), json.loads(sys.argv[3]), sys.stdin, answers)
     else:
-        main(sys.argv[1])
+        main()

@@ -8,6 +8,7 @@ import datetime
 import hashlib
 import json
 import os
+import select
 import signal
 import subprocess
 import tempfile
@@ -26,8 +27,8 @@ from bench.suite import Config
 
 SCRIPT = Path(__file__).with_name("block.py")
 BLOCKS = "blocks.jsonl"
-SECONDS = 0.6
-"""Time that all versions together spend in one phase of one cell in a block."""
+BLOCK_SECONDS, LEAST_SECONDS, MOST_SECONDS = 2.4, 0.3, 1.0
+"""Turns of a block: in all, and the bounds of the equal share of one phase of one cell. The fewer suspects, the more each gets."""
 
 METRICS: dict[str, tuple[str, str]] = {
     "training_throughput": ("images/s", "higher"),
@@ -102,9 +103,15 @@ class Blocks:
         """Blocks that an interrupted run left."""
         return len(self._done)
 
-    def take(self, stage: int, count: int, cells: Sequence[str]) -> list[dict[str, Any]]:
-        """Blocks 0 ... count - 1 of a stage, with the named cells: those that are stored, the others measured now."""
-        return [self._one(stage, index, cells) for index in range(count)]
+    def take(
+        self, stage: int, count: int, cells: Sequence[str], metrics: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Blocks 0 ... count - 1 of a stage: those that are stored, the others measured now.
+
+        cells: their names. metrics: of those of the work; None for all. Raises BlockFailure.
+        """
+        with Script(next(iter(self.arms.values())).python, self.work) as script:
+            return [self._one(script, stage, index, cells, metrics or self.work.metrics) for index in range(count)]
 
     def close(self) -> None:
         """The run is over: its blocks become history, and the next run measures anew."""
@@ -112,34 +119,38 @@ class Blocks:
         if self.path.exists():
             self.path.rename(self.folder / f"finished-{stamp}.jsonl")
 
-    def _one(self, stage: int, index: int, cells: Sequence[str]) -> dict[str, Any]:
+    def _one(
+        self, script: Script, stage: int, index: int, cells: Sequence[str], metrics: Sequence[str]
+    ) -> dict[str, Any]:
         stored = self._done.get((stage, index))
-        if stored is None or not set(cells) <= set(stored["cells"]):
-            stored = self._measure(stage, index, cells)
+        if stored is None or not (set(cells) <= set(stored["cells"]) and set(metrics) <= set(stored["metrics"])):
+            stored = self._measure(script, stage, index, cells, metrics)
             self._done[stage, index] = stored
             self._append(stored)
         self.on_block(stored)
         return stored
 
-    def _measure(self, stage: int, index: int, cells: Sequence[str]) -> dict[str, Any]:
+    def _measure(
+        self, script: Script, stage: int, index: int, cells: Sequence[str], metrics: Sequence[str]
+    ) -> dict[str, Any]:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
         spec = {
-            "cells": [cell for cell in self.work.cells if cell["name"] in cells], "metrics": self.work.metrics,
+            "cells": [cell for cell in self.work.cells if cell["name"] in cells], "metrics": list(metrics),
             "device": self.work.device, "threads": self.work.threads,
-            "cores": quiet_cores(self.work.threads), "seconds": SECONDS, "seed": seed,
+            "cores": quiet_cores(self.work.threads), "seconds": phase_seconds(len(cells), metrics), "seed": seed,
             "packages": self.work.packages,
             "arms": [{"name": n, "python": v.python, "paths": v.paths} for n, v in self._in_random_order(seed)],
         }  # fmt: skip
         began, load = monotonic(), os.getloadavg()[0]
-        found = run_script(spec, next(iter(self.arms.values())).python, self.work)
+        found = script.ask(spec)
         sources = found.pop("sources")
         if not self._checked:
             self._check_origin(sources)
             self._checked = True
         digests = {name: _sources_digest(modules) for name, modules in sources.items()}
         return {
-            "stage": stage, "index": index, "cells": list(cells), **found, "sources": digests, "seed": seed,
-            "load": round(load, 2), "seconds": round(monotonic() - began, 2),
+            "stage": stage, "index": index, "cells": list(cells), "metrics": list(metrics), **found, "sources": digests,
+            "seed": seed, "load": round(load, 2), "seconds": round(monotonic() - began, 2),
         }  # fmt: skip
 
     def _in_random_order(self, seed: int) -> list[tuple[str, Version]]:
@@ -178,41 +189,71 @@ class Blocks:
         return blocks
 
 
-def run_script(spec: dict[str, Any], python: str, work: Work) -> dict[str, Any]:
-    """Run block.py on ``spec``; BlockFailure with the last line it said where it fails."""
-    with tempfile.TemporaryDirectory(prefix="bench-block-") as folder:
-        path = Path(folder, "spec.json")
-        path.write_text(json.dumps(spec))
-        environment = {**os.environ, "OMP_NUM_THREADS": str(work.threads), "MKL_NUM_THREADS": str(work.threads)}
+def phase_seconds(cells: int, metrics: Sequence[str]) -> float:
+    """What all versions together may spend in the turns of one phase of one cell."""
+    phases = sum(metric.endswith("_throughput") for metric in metrics)
+    return min(MOST_SECONDS, max(LEAST_SECONDS, BLOCK_SECONDS / max(1, cells * phases)))
+
+
+class Script:
+    """block.py in a process of its own, started for the first block and ended, with all its children, on leaving."""
+
+    def __init__(self, python: str, work: Work) -> None:
+        self._python, self._work = python, work
+        self._process: subprocess.Popen[str] | None = None
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed on leaving)
+
+    def __enter__(self) -> Script:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._process is not None:
+            _end(self._process)
+        self._said.close()
+
+    def ask(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """What the block of ``spec`` found; BlockFailure with the last line it said where it fails."""
+        process = self._process = self._process or self._start()
+        assert process.stdin
+        assert process.stdout
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(spec), file=process.stdin, flush=True)
+        if not select.select([process.stdout], [], [], self._work.timeout)[0]:
+            raise BlockFailure(
+                f"a block took longer than {self._work.timeout:g} s; raise 'timeout' of suite '{self._work.suite}'"
+            )
+        line = process.stdout.readline()
+        found: dict[str, Any] = json.loads(line) if line else {"ended": process.wait()}
+        if "ended" in found:
+            self._said.seek(0)
+            last = (self._said.read().strip() or "it said nothing").splitlines()[-1]
+            raise BlockFailure(f"a block ended with code {found['ended']}: {last}")
+        return found
+
+    def _start(self) -> subprocess.Popen[str]:
+        threads = str(self._work.threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         environment.pop("PYTHONPATH", None)
-        process = subprocess.Popen(
-            [python, "-P", str(SCRIPT), str(path)],
+        return subprocess.Popen(
+            [self._python, "-P", str(SCRIPT)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._said,
             text=True,
             env=environment,
             start_new_session=True,
         )
-        try:
-            out, said = process.communicate(timeout=work.timeout)
-        except subprocess.TimeoutExpired:
-            raise BlockFailure(
-                f"a block took longer than {work.timeout:g} s; raise 'timeout' of suite '{work.suite}'"
-            ) from None
-        finally:
-            _end(process)
-    if process.returncode:
-        last = (said.strip() or "it said nothing").splitlines()[-1]
-        raise BlockFailure(f"a block ended with code {process.returncode}: {last}")
-    found: dict[str, Any] = json.loads(out)
-    return found
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """No process of the block outlives it, whatever ended it."""
+    """No process of the blocks outlives them, whatever ended them."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
 
 def _sources_digest(modules: dict[str, list[str]]) -> str:

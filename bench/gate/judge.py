@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bench.errors import BenchError, did_you_mean
 from bench.gate.cells import Cell, Row, matched, rows_of
+from bench.gate.margins import USUAL, Margin, said
 from bench.gate.sides import Side
 from bench.report.columns import group_and_importance
 from bench.report.verdicts import Line, Outcome, Verdicts
@@ -26,34 +27,30 @@ ROUNDING = 1e-5
 """Relative change that the order of floating-point sums may cause in a score of the very same samples."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Margin:
-    """The change that does not matter: a share of base (``relative``) or an amount in the metric's units."""
-
-    value: float
-    relative: bool
-
-    @classmethod
-    def parse(cls, text: str) -> Margin:
-        """``5%`` or ``0.02``; BenchError for anything else."""
-        number, percent = (text[:-1], True) if text.endswith("%") else (text, False)
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and value >= 0):
-            raise BenchError(f"a margin reads '5%' (a share of base) or '0.02' (in the metric's units), got '{text}'")
-        return cls(value / 100 if percent else value, percent)
-
-
 def compare_sides(
-    base: Side, head: Side, metrics: Sequence[str] | None = None, margin: str = "5%", alpha: float = stats.ALPHA
+    base: Side,
+    head: Side,
+    metrics: Sequence[str] | None = None,
+    margin: str | None = None,
+    alpha: float = stats.ALPHA,
+    noise: Mapping[str, float] | None = None,
 ) -> Verdicts:
     """Better, worse, equivalent or inconclusive for every trained row and metric of two sides; Holm over all of them.
 
-    metrics: names of measurements; by default those of the narrow tables that have a better direction.
+    metrics: names of measurements; by default those of the narrow tables that have a better direction. margin: by default 5 %, for
+    speed and memory what ``noise`` (environment -> margin, see bench.gate.margins) says where that is more.
     """
-    allowed = Margin.parse(margin)
+    given = None if margin is None else Margin.parse(margin)
+    usual = Margin(USUAL, relative=True)
+
+    def allowed(row: Row | None, metric: str) -> Margin:
+        cell = row.cells.get(metric) if row else None
+        if given is not None or cell is None or not cell.hardware:
+            return given or usual
+        texts = cell.facts.get("environment", ())
+        here = [share for key, share in (noise or {}).items() if any(text.startswith(key) for text in texts)]
+        return Margin(max([USUAL, *here]), relative=True)
+
     pairs = _pairs(base, head)
     pairs = [(a, b) for a, b in pairs if "trained" in _roles(a, b)] or pairs
     if not any(a and b for a, b in pairs):
@@ -62,12 +59,19 @@ def compare_sides(
         )
     names = _named(metrics, pairs) if metrics is not None else _headline(pairs)
     judgements = [
-        _judge(a, b, metric, allowed, None) for a, b in pairs for metric in names if _has(metric, a) or _has(metric, b)
+        _judge(a, b, metric, allowed(a, metric), None)
+        for a, b in pairs
+        for metric in names
+        if _has(metric, a) or _has(metric, b)
     ]
     lines = _lines(judgements, lambda comparisons: stats.decide(comparisons, alpha))
     notes = [
-        f"changes are shown for '{head.label}' against '{base.label}'; margin {margin}; Holm over {len(lines)} comparisons"
+        f"changes are shown for '{head.label}' against '{base.label}'; margin {margin or said(USUAL)}; Holm over {len(lines)} "
+        "comparisons"
     ]
+    wider = max((j.line.margin or 0.0 for j in judgements if given is None), default=0.0)
+    if wider > USUAL:
+        notes.append(f"margin of speed and memory: {said(wider)}")
     if any(j.hardware for j in judgements):
         notes.append(_SESSIONS)
     return Verdicts("compare", _shown(base), _shown(head), alpha, tuple(lines), tuple(notes))
@@ -87,7 +91,7 @@ def gate_sides(base: Side, head: Side, family: Gate) -> Verdicts:
     judgements = []
     for member in family.metrics:
         _named([member.metric], pairs)
-        allowed = Margin.parse(member.margin)
+        allowed = Margin.parse(member.margin or f"{USUAL:.0%}")
         for a, b in pairs:
             if _has(member.metric, a) or _has(member.metric, b) or _lost(a, b):
                 judgements.append(_judge(a, b, member.metric, allowed, member.direction))

@@ -82,7 +82,10 @@ def _ranking(board: Leaderboard) -> Iterator[str]:
         yield f"{len(board.seeds)} seed(s) separate nobody: ranks need at least 3 seeds, rows stand in the order of their values."
     if len(board.objectives) > 1:
         goals = ", ".join(f"{c.name} {c.arrow}" for c in board.objectives)
-        yield f"◆: on the Pareto front of {goals}: no ranked row is better in one beyond the intervals and as good in the rest."
+        yield (
+            f"◆: on the Pareto front of {goals}: no ranked row is better in one beyond the intervals and as good in the rest. "
+            "Mean rank over the same, with the range that the 95 % intervals allow; P(best): how probable the best mean rank is."
+        )
 
 
 def _rivals(board: Leaderboard) -> Iterator[str]:

@@ -44,7 +44,10 @@ def table(board: Leaderboard, columns: Sequence[Column], ranks: bool = False) ->
     """One GitHub table. ranks: with the columns rank, front and seeds."""
     scales = {c: board.scale(c) for c in columns}
     means = ranks and any(row.mean_rank for row in board.rows) and len(board.objectives) > 1
-    lead = ["rank", "", "model", "seeds", *(["mean rank"] if means else [])] if ranks else ["model"]
+    chances = means and any(row.chance is not None for row in board.rows)
+    lead = ["model"]
+    if ranks:
+        lead = ["rank", "", "model", "seeds", *(["mean rank"] if means else []), *(["P(best)"] if chances else [])]
     lines = [_line([*lead, *(_header(c, scales[c]) for c in columns)])]
     aligned = {"": ":-:", "model": ":--"}
     lines.append(_line([*(aligned.get(name, "--:") for name in lead), *("--:" for _ in columns)]))
@@ -61,6 +64,7 @@ def table(board: Leaderboard, columns: Sequence[Column], ranks: bool = False) ->
             "model": _name(row),
             "seeds": escape(row.seeds_text),
             "mean rank": row.mean_rank_text,
+            "P(best)": "" if row.chance is None else f"{row.chance:.0%}",
         }
         lines.append(_line([*(said[name] for name in lead), *cells]))
     return "\n".join(lines)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def write_report(store: ResultStore, console: Console) -> list[Leaderboard]:
     """Rewrite every report file of ``store`` from its records and print the leaderboards. Imports no torch."""
     records = store.current()
-    boards = leaderboards(to_frame(records), rank_by=_rank_by(records))
+    boards = leaderboards(to_frame(records), rank_by=rank_by(records), objectives=objectives(records))
     about = setting(records)
     write_atomically(store.folder / "leaderboard.md", leaderboard_markdown(boards, about).encode())
     write_atomically(store.folder / "leaderboard.csv", leaderboard_csv(boards).encode())
@@ -110,8 +110,15 @@ def setting(records: list[Record]) -> Mapping[str, str]:
     return about
 
 
-def _rank_by(records: list[Record]) -> str | None:
+def rank_by(records: list[Record]) -> str | None:
     """What the suite ranks by; None (the default) where no record has measured it."""
     wanted = next((record.config.get("rank_by") for record in reversed(records)), None)
     measured = {fields.name for record in records for fields in record.measurements}
     return wanted if wanted in measured else None
+
+
+def objectives(records: list[Record]) -> list[str] | None:
+    """What the suite declares for the Pareto front, as far as it was measured; None (the default) where it declares nothing."""
+    wanted = next((record.config.get("objectives") for record in reversed(records)), None)
+    measured = {fields.name for record in records for fields in record.measurements}
+    return [name for name in wanted if name in measured] or None if wanted else None

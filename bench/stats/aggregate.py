@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from bench.errors import BenchError
-from bench.stats.intervals import Estimate
+from bench.stats.intervals import Estimate, wilson_interval
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """``(..., seeds, tasks)`` with NaN for absent -> ``(...)``."""
@@ -119,30 +119,27 @@ class Profile(NamedTuple):
     high: np.ndarray
 
 
-def performance_profile(
-    scores: ArrayLike, thresholds: Sequence[float], level: float = 0.95, resamples: int = 2_000, seed: int = 0
-) -> Profile:
-    """Share of runs above each threshold, mean over tasks, with a pointwise stratified bootstrap interval.
+def performance_profile(scores: ArrayLike, thresholds: Sequence[float], level: float = 0.95) -> Profile:
+    """Share of runs above each threshold, mean over tasks, with a pointwise Wilson interval.
 
-    Seeds are resampled as they are: a share of runs has no residual to inflate. scores: ``(seeds, tasks)``.
+    The bootstrap of the paper covers 81 % instead of 95 % with three seeds on three tasks, and has no width where all runs agree.
+    The number of runs of the interval is that of equal variance, ``tasks^2 / sum(1 / seeds)``; tasks that differ only make the
+    true variance smaller. scores: ``(seeds, tasks)``.
     """
     x, t = score_matrix(scores), np.asarray(thresholds, dtype=float)
-
-    def shares(matrix: np.ndarray) -> np.ndarray:
-        above = np.where(np.isfinite(matrix)[..., None], matrix[..., None] > t, np.nan)
-        return np.asarray(np.nanmean(np.nanmean(above, axis=-3), axis=-2))
-
-    replicates = shares(resampled(x, resamples, np.random.default_rng(seed), inflate=False))
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return Profile(t, shares(x), low, high)
+    above = np.where(np.isfinite(x)[..., None], x[..., None] > t, np.nan)
+    shares = np.asarray(np.nanmean(np.nanmean(above, axis=0), axis=0))
+    runs = math.floor(x.shape[1] ** 2 / (1 / np.isfinite(x).sum(axis=0)).sum() + 1e-9)
+    found = [wilson_interval(round(float(share) * runs), runs, level) for share in shares]
+    return Profile(t, shares, np.array([e.low for e in found]), np.array([e.high for e in found]))
 
 
-def resampled(scores: np.ndarray, resamples: int, rng: np.random.Generator, inflate: bool = True) -> np.ndarray:
+def resampled(scores: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """``(resamples, seeds, tasks)``: seeds drawn with replacement within each task, residuals inflated by sqrt(n/(n-1))."""
     out = np.full((resamples, *scores.shape), np.nan)
     for task in range(scores.shape[1]):
         x = scores[np.isfinite(scores[:, task]), task]
-        if inflate and x.size > 1:
+        if x.size > 1:
             x = x.mean() + (x - x.mean()) * math.sqrt(x.size / (x.size - 1))
         out[:, : x.size, task] = x[rng.integers(x.size, size=(resamples, x.size))]
     return out

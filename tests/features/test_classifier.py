@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 
 from bench.data.base import Data
 from bench.errors import BenchError
-from bench.features.classifier import DatasetClassifier, _wilson
+from bench.features.classifier import DatasetClassifier
 from bench.space import ImageSpace, VectorSpace
 
 
@@ -82,11 +81,3 @@ def test_data_without_labels_or_images_is_one_sentence(tmp_path: Path) -> None:
         DatasetClassifier(Data("plain", data.space, data.train, data.test), folder=tmp_path)
     with pytest.raises(BenchError, match="reads images"):
         DatasetClassifier(Data("ring", VectorSpace(2), np.zeros((4, 2)), np.zeros((4, 2))), folder=tmp_path)
-
-
-@pytest.mark.parametrize(("right", "n"), [(0, 10), (7, 10), (352, 360), (1000, 1000)])
-def test_wilson_agrees_with_scipy(right: int, n: int) -> None:
-    low, high = _wilson(right / n, n)
-    expected = binomtest(right, n).proportion_ci(method="wilson")
-    assert low == pytest.approx(expected.low, abs=1e-12)
-    assert high == pytest.approx(expected.high, abs=1e-12)

@@ -134,7 +134,7 @@ def synthetic(rng, count, slower, stage=1, noise=0.02, control=0.0, cell="digits
 
         value = {cell: {"sampling_throughput": 1000.0, "training_throughput": 500.0}}
         blocks.append({
-            "stage": stage, "index": index, "cells": [cell], "load": 0.5, "seconds": 1.0, "seed": 0, "sources": {},
+            "stage": stage, "index": index, "cells": [cell], "metrics": ["sampling_throughput", "training_throughput"], "load": 0.5, "seconds": 1.0, "seed": 0, "sources": {},
             "values": dict.fromkeys(("base", "head", "control"), value), "failed": {"base": {}, "head": {}, "control": {}},
             "ratios": {"base": {}, "head": ratio(-math.log(slower)), "control": ratio(control)},
         })  # fmt: skip

@@ -1,10 +1,13 @@
 """Two sides of records: what may be compared, what is named instead, and what the gate says."""
 
+import json
+
 import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.gate.judge import Margin, compare_sides, gate_sides
+from bench.gate.judge import compare_sides, gate_sides
+from bench.gate.margins import Margin, stored_margins
 from bench.gate.sides import Side
 from bench.suite import Gate
 
@@ -69,6 +72,31 @@ def test_what_must_not_be_compared_says_which_key_differs(changes, says):
     line = only(compare_sides(side(trained("a", KID, [1, 2, 3])), side(trained("a", KID, [1, 2, 3], **changes))))
     assert line.verdict == "not comparable"
     assert says in line.reason
+
+
+def test_without_a_margin_speed_gets_twice_the_stored_noise_and_quality_five_percent(tmp_path):
+    """Differences of 4 % have a robust spread of 5.9 %: the margin is exp(2 * 0.059) - 1."""
+    from bench.commands.ab import margins_of
+
+    stored = [
+        {"environment": "eeeeeeeeeeee", "differences": [0.04, -0.04] * 5},
+        {"environment": "f", "differences": [0.001] * 9},
+    ]
+    (tmp_path / "noise.json").write_text(json.dumps(stored))
+    noise = stored_margins(tmp_path)
+    assert noise == {"eeeeeeeeeeee": pytest.approx(np.expm1(2 * 1.4826 * 0.04)), "f": 0.05}
+    records = [record("a", seed, {KID: 1 + seed / 100, SPEED: 100.0 + seed}) for seed in range(5)]
+    again = [record("a", seed, {KID: 1 + seed / 90, SPEED: 101.0 + seed}) for seed in range(5)]
+    verdicts = compare_sides(side(records), side(again), noise=noise)
+    margins = {line.metric: line.margin for line in verdicts.lines}
+    assert margins == {KID: 0.05, SPEED: pytest.approx(0.126, abs=0.001)}
+    assert any("12.6%, twice what this machine differs from itself" in note for note in verdicts.notes)
+    given = compare_sides(side(records), side(again), margin="7%", noise=noise)
+    assert {line.margin for line in given.lines} == {0.07}
+    # bench ab: --margin, then [gate], then the noise of this very machine, which is not stored here
+    margins, note = margins_of(["sampling_throughput", "training_throughput"], family(SPEED), None, tmp_path, "cpu")
+    assert margins == {"sampling_throughput": 0.1, "training_throughput": 0.05}
+    assert note == "margin of training_throughput: 5%, as nothing else was said"
 
 
 def test_hardware_matters_to_speed_and_to_quality_under_a_budget_of_seconds_only():

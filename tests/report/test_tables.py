@@ -42,7 +42,7 @@ def shown(board, width=120):
 def test_the_first_table_holds_every_row_in_order_with_ranks_intervals_units_and_arrows():
     first = tables(board_markdown(leaderboard(example())))[0]
     head = first[0]
-    assert head[:5] == ["rank", "", "model", "seeds", "mean rank"]
+    assert head[:6] == ["rank", "", "model", "seeds", "mean rank", "P(best)"]
     assert "`kid_effnetlite0` ↓<br>(10⁻³)" in head
     assert "`sampling_throughput` ↑<br>(images/s)" in head
     assert [row[2].strip("*") for row in first[1:]] == [
@@ -63,7 +63,7 @@ def test_every_column_is_somewhere_in_the_file():
     board = leaderboard(wide)
     text = board_markdown(board)
     assert len(board.columns) == 10
-    assert len(tables(text)[0][0]) == 5 + 7  # rank, front, model, seeds, mean rank and the key columns
+    assert len(tables(text)[0][0]) == 6 + 7  # rank, front, model, seeds, mean rank, P(best) and the key columns
     assert all(f"`{column.metric}`" in text.split("<details>")[1] for column in board.columns)
 
 
