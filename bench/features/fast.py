@@ -85,7 +85,7 @@ def compare(
     layer = next(iter(exact.layers))
     pairs, seconds = [], []
     for extractor in (exact, quick):
-        extract(real[:8], extractor)  # warm-up, compilation
+        extract(real[:n], extractor, extractor.device)  # warm-up, and compilation for these sizes of batches
         start = time.perf_counter()
         pairs.append([extract(images[:n], extractor, extractor.device)[layer] for images in (real, fake)])
         seconds.append(time.perf_counter() - start)

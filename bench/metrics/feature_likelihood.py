@@ -106,15 +106,15 @@ def _mixtures(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> tuple[_M
 def _fitted(centres: Tensor, train: Tensor, test: Tensor) -> _Mixture:
     """EM for the variances: each becomes the responsibility-weighted mean squared distance per dimension."""
     d = train.shape[1]
-    distances = torch.cat([_squared(train[i : i + ROWS], centres).float() for i in range(0, len(train), ROWS)])
+    distances = torch.cat([_squared(train[i : i + ROWS], centres) for i in range(0, len(train), ROWS)])
     background = BACKGROUND_SHRINKAGE * ((train - train.mean(0)) ** 2).sum(1)
-    log_variance = ((distances.amin(0).double() + 1e-3) / d).log()
+    log_variance = ((distances.amin(0) + 1e-3) / d).log()
     background_log_variance = torch.zeros(1, dtype=torch.float64)
     for _ in range(STEPS):
         weight = torch.zeros(len(centres) + 1, dtype=torch.float64)
         moment = torch.zeros_like(weight)
         for start in range(0, len(train), ROWS):
-            block = distances[start : start + ROWS].double()
+            block = distances[start : start + ROWS]
             far = background[start : start + ROWS, None]
             terms = torch.cat(
                 [

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import lapack
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
@@ -77,19 +78,17 @@ def frechet_distance_from_stats(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLik
 
 
 class FrechetTo:
-    """The distance of any Gaussian to one reference, whose factorisation is done once."""
+    """The distance of any Gaussian to one reference, whose factorisation is done once; lower triangles suffice."""
 
     def __init__(self, mean: np.ndarray, covariance: np.ndarray) -> None:
         self.mean, self.covariance = mean, covariance
-        try:
-            self.factor: np.ndarray | None = np.linalg.cholesky(covariance)
-        except np.linalg.LinAlgError:
-            self.factor = None
+        factor, failed = lapack.dpotrf(covariance, lower=1, clean=0)
+        self.factor: np.ndarray | None = None if failed else factor
 
     @classmethod
     def features(cls, features: np.ndarray) -> FrechetTo:
         moments = Moments.of(features)
-        return cls(moments.mean, moments.covariance())
+        return cls(moments.mean, moments.lower_covariance())
 
     def __call__(self, mean: np.ndarray, covariance: np.ndarray) -> float:
         return _distance(self.mean, self.covariance, mean, covariance, self.cross_trace(covariance))
@@ -101,14 +100,15 @@ class FrechetTo:
         singular values of S^1/2 O^1/2.
         """
         if self.factor is not None:
-            eigenvalues = np.linalg.eigvalsh(self.factor.T @ other @ self.factor)
+            product, _ = lapack.dsygst(other, self.factor, itype=2, lower=1)
+            eigenvalues = np.linalg.eigvalsh(product)
             if eigenvalues[0] > 0:
                 return float(np.sqrt(eigenvalues).sum())
         return _cross_trace_of_singular(self.covariance, other)
 
 
 def _cross_trace_of_singular(sigma1: np.ndarray, sigma2: np.ndarray) -> float:
-    (values1, vectors1), (values2, vectors2) = np.linalg.eigh(sigma1), np.linalg.eigh(sigma2)
+    (values1, vectors1), (values2, vectors2) = np.linalg.eigh(sigma1), np.linalg.eigh(sigma2)  # of lower triangles
     roots1, roots2 = (np.sqrt(np.clip(values, 0, None)) for values in (values1, values2))
     return float(np.linalg.svd(roots1[:, None] * (vectors1.T @ vectors2) * roots2, compute_uv=False).sum())
 
@@ -133,7 +133,7 @@ def _distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.n
 
 
 def _raw(real: np.ndarray, fake: np.ndarray, real_moments: Moments, fake_moments: Moments) -> Measurement:
-    sigma1, sigma2 = real_moments.covariance(), fake_moments.covariance()
+    sigma1, sigma2 = real_moments.lower_covariance(), fake_moments.lower_covariance()
     if min(len(real), len(fake)) <= real.shape[1]:
         cross = _cross_trace_of_few(real, fake)
         value = _distance(real_moments.mean, sigma1, fake_moments.mean, sigma2, cross)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 BLOCK_BYTES = 16 * 2**20
-PAIRS = 4096
+PAIRS = 512
 SPARE = 8  # neighbours beyond the wanted ones that may change places in float64
 ROUNDING = {torch.float32: 3e-6, torch.float64: 1e-13}  # of a squared distance, relative to |x|^2 + |y|^2
 
@@ -31,11 +31,15 @@ class Pairs(NamedTuple):
 
 def squared_radii(points: np.ndarray, k: int) -> np.ndarray:
     """float64 ``(n,)``: squared distance of each point of ``(n, d)``, n > k, to its k-th nearest other point."""
-    radii = np.empty(len(points))
-    unsure = np.arange(len(points))
-    for dtype in (torch.float32, torch.float64):
-        if len(unsure):
-            unsure = _fill_radii(radii, points, unsure, k, dtype)
+    wanted = min(k + SPARE, len(points) - 1)
+    operand = _Operand(points, points.mean(0, dtype=np.float64), torch.float32)
+    radii, sure = _decided(points, np.arange(len(points)), k, *_all_nearest(operand, wanted), operand.slack)
+    unsure = np.flatnonzero(~sure)
+    if len(unsure):
+        operand = _Operand(points, operand.centre, torch.float64)
+        nearest = _nearest_of(operand, points, unsure, wanted)
+        radii[unsure], sure = _decided(points, unsure, k, *nearest, operand.slack)
+        unsure = unsure[~sure]
     for row in unsure:  # closer to each other than rounding errors: all differences
         everyone = np.arange(len(points))
         squared = squared_distances(points, np.full_like(everyone, row), points, everyone)
@@ -44,21 +48,60 @@ def squared_radii(points: np.ndarray, k: int) -> np.ndarray:
     return radii
 
 
-def _fill_radii(radii: np.ndarray, points: np.ndarray, rows: np.ndarray, k: int, dtype: torch.dtype) -> np.ndarray:
-    """Set ``radii[rows]``; returns the rows of which ``dtype`` cannot be sure."""
-    columns = _Operand(points, points.mean(0, dtype=np.float64), dtype)
-    wanted = min(k + SPARE, len(points) - 1)
-    unsure = []
-    for chosen in _chunks(rows, len(points), dtype):
-        bounds, _ = columns.bounds(points[chosen])
+def _all_nearest(operand: _Operand, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``wanted`` smallest lower bounds of each point to the others, and whose they are; each pair is computed once."""
+    n = len(operand.slack)
+    values, indices = torch.full((n, wanted), torch.inf, dtype=operand.dtype), torch.zeros(n, wanted, dtype=torch.int64)
+
+    def take(rows: slice, bounds: Tensor, first: int) -> None:
+        found = bounds.topk(min(wanted, bounds.shape[1]), dim=1, largest=False, sorted=False)
+        both = torch.cat([values[rows], found.values], 1)
+        names = torch.cat([indices[rows], found.indices + first], 1)
+        values[rows], chosen = both.topk(wanted, dim=1, largest=False, sorted=False)
+        indices[rows] = names.gather(1, chosen)
+
+    start = 0
+    while start < n:
+        stop = min(n, start + min(_rows(n - start, operand.dtype), max(64, n // 8)))
+        bounds = operand.product(operand.rows(slice(start, stop)), start)
+        own = bounds[:, : stop - start]
+        own.fill_diagonal_(torch.inf)
+        take(slice(start, stop), bounds, start)
+        if stop < n:
+            take(slice(stop, n), bounds[:, stop - start :].T.contiguous(), start)
+        start = stop
+    return values.numpy(), indices.numpy()
+
+
+def _nearest_of(operand: _Operand, points: np.ndarray, rows: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same for some of the points."""
+    values, indices = [], []
+    for chosen in _chunks(rows, len(points), operand.dtype):
+        bounds, _ = operand.bounds(points[chosen])
         bounds[torch.arange(len(chosen)), torch.from_numpy(chosen)] = torch.inf
         found = bounds.topk(wanted, dim=1, largest=False, sorted=False)
-        exact = squared_distances(points, np.repeat(chosen, wanted), points, found.indices.numpy().ravel())
-        radii[chosen] = np.partition(exact.reshape(-1, wanted), k - 1, axis=1)[:, k - 1]
-        if wanted < len(points) - 1:  # no point outside the candidates is nearer than their largest lower bound
-            bound = found.values.amax(1).double().numpy()
-            unsure.append(chosen[(bound < radii[chosen]) & (radii[chosen] > 0)])
-    return np.concatenate(unsure) if unsure else np.empty(0, np.int64)
+        values.append(found.values)
+        indices.append(found.indices)
+    return torch.cat(values).numpy(), torch.cat(indices).numpy()
+
+
+def _decided(
+    points: np.ndarray, rows: np.ndarray, k: int, lower: np.ndarray, indices: np.ndarray, slack: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exact squared radii of ``rows`` from the candidates' lower bounds, and which of them are sure.
+
+    Only candidates that rounding could have put on either side of the k-th are computed from differences. Sure are those
+    whose radius no point outside the candidates can undercut: their largest lower bound is at least as large.
+    """
+    lower = lower.astype(np.float64)
+    upper = lower + 2 * (slack[rows, None] + slack[indices])
+    smallest, largest = (np.partition(bound, k - 1, axis=1)[:, k - 1, None] for bound in (lower, upper))
+    squared = np.where(upper < smallest, -np.inf, np.inf)
+    at, column = np.nonzero((upper >= smallest) & (lower <= largest))
+    squared[at, column] = squared_distances(points, rows[at], points, indices[at, column])
+    radii = np.partition(squared, k - 1, axis=1)[:, k - 1]
+    everyone = lower.shape[1] == len(points) - 1
+    return radii, (lower.max(1) >= radii) | (radii <= 0) | everyone
 
 
 def close_pairs(
@@ -104,6 +147,7 @@ class _Operand:
         n, d = points.shape
         self.matrix = torch.empty(n, d + 2, dtype=dtype)
         self.slack = np.empty(n)
+        self.memory = torch.empty(0, dtype=dtype)
         for start in range(0, n, PAIRS):
             part = slice(start, start + PAIRS)
             centred, squares = self._centred(points[part])
@@ -119,7 +163,19 @@ class _Operand:
         rows[:, :-2] = centred.mul_(-2)
         rows[:, -2] = torch.from_numpy((1 - self.rounding) * squares).to(self.dtype)
         rows[:, -1] = 1
-        return rows @ self.matrix.T, self.rounding * squares
+        return self.product(rows), self.rounding * squares
+
+    def rows(self, which: slice) -> Tensor:
+        """Some of the points themselves, as the left factor of ``product``."""
+        part = self.matrix[which]
+        return torch.cat([-2 * part[:, :-2], part[:, -1:], part[:, -2:-1]], 1)
+
+    def product(self, rows: Tensor, first: int = 0) -> Tensor:
+        """Lower bounds between ``rows`` and the points from ``first`` on, in memory that the next product overwrites."""
+        shape = len(rows), len(self.matrix) - first
+        if self.memory.numel() < shape[0] * shape[1]:
+            self.memory = torch.empty(shape[0] * shape[1], dtype=self.dtype)
+        return torch.mm(rows, self.matrix[first:].T, out=self.memory[: shape[0] * shape[1]].view(shape))
 
     def _centred(self, points: np.ndarray) -> tuple[Tensor, np.ndarray]:
         centred = points - self.centre
@@ -127,9 +183,13 @@ class _Operand:
 
 
 def _chunks(rows: np.ndarray, columns: int, dtype: torch.dtype) -> Iterator[np.ndarray]:
-    size = max(16, BLOCK_BYTES // (columns * dtype.itemsize))
+    size = _rows(columns, dtype)
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
+
+
+def _rows(columns: int, dtype: torch.dtype) -> int:
+    return max(16, BLOCK_BYTES // (columns * dtype.itemsize))
 
 
 def _up(values: np.ndarray) -> np.ndarray:

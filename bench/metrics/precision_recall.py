@@ -27,6 +27,9 @@ SMALLEST_BLOCK = 20
 
 INTERVAL = "blocks, for the mean at this n"
 
+ROWS, CANDIDATES = 256, 4
+"""Realism: samples at a time, and balls whose distance is computed exactly for each."""
+
 
 class PRDC(NamedTuple):
     """precision: share of fakes within a real ball. recall: share of reals within a fake ball. density: mean number of real
@@ -73,13 +76,25 @@ def realism_score(real: Features, fake: Features, k: int = 3) -> np.ndarray:
     reference, samples = feature_pair(real, fake)
     _check_k(k, len(reference), len(samples))
     radii = squared_radii(reference, k)
-    kept = np.flatnonzero(radii <= np.median(radii))
-    best = np.empty(len(samples))
-    for j, sample in enumerate(samples.astype(np.float64)):
-        squared = ((reference[kept] - sample) ** 2).sum(1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            best[j] = np.nanmax(np.where(squared == 0, np.inf, radii[kept] / squared))
-    return np.sqrt(best)
+    kept = radii <= np.median(radii)
+    centres, radii = reference[kept].astype(np.float64), radii[kept]
+    best = [_realism(block.astype(np.float64), centres, radii) for block in np.array_split(samples, -(-len(samples) // ROWS))]
+    return np.sqrt(np.concatenate(best))
+
+
+def _realism(samples: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Largest squared ratio of each row: the best few balls by a matrix product, decided by distances from differences."""
+    middle = centres.mean(0)  # far from the origin, |x|^2 - 2xy + |y|^2 would lose digits
+    points, near = centres - middle, samples - middle
+    lengths = (points**2).sum(1)
+    squared = (near**2).sum(1)[:, None] - 2 * near @ points.T + lengths
+    doubt = 1e-12 * (lengths.max() + (near**2).sum(1)[:, None])  # below it a distance may be zero
+    likely = np.where(squared > doubt, radii / np.maximum(squared, doubt), np.inf)
+    few = min(CANDIDATES, len(centres))
+    chosen = np.argpartition(-likely, few - 1, axis=1)[:, :few]
+    exact = ((samples[:, None] - centres[chosen]) ** 2).sum(2)
+    with np.errstate(divide="ignore"):
+        return np.where(exact == 0, np.inf, radii[chosen] / np.where(exact == 0, 1, exact)).max(1)
 
 
 def _check_k(k: int, reals: int, fakes: int) -> None:

@@ -75,12 +75,15 @@ class Moments:
 
     def covariance(self) -> np.ndarray:
         """Unbiased covariance ``(d, d)``, symmetric to the last bit."""
+        lower = self.lower_covariance()
+        return np.tril(lower) + np.tril(lower, -1).T
+
+    def lower_covariance(self) -> np.ndarray:
+        """The covariance's diagonal and lower triangle; what stands above them means nothing."""
         self._flush()
         if self._n < 2:
             raise BenchError(f"a covariance needs at least 2 samples, but {self._n} came in")
-        upper = self._scatter / (self._n - 1)
-        lower = np.tril(upper.T, -1)
-        return np.ascontiguousarray(np.triu(upper) + lower)
+        return self._scatter.T / (self._n - 1)
 
     def state(self) -> dict[str, Any]:
         """``n``, ``mean``, ``scatter`` (upper triangle) as plain arrays, for npz files or messages."""
@@ -102,10 +105,16 @@ class Moments:
             self._absorb(rows)
 
     def _absorb(self, rows: np.ndarray) -> None:
-        centred = rows.astype(np.float64)
-        mean = centred.mean(0)
-        centred -= mean
-        self._combine(len(rows), mean)
+        """Take in a block: its own scatter, and that between its mean and the mean so far as one row more."""
+        n, total = len(rows), self._n + len(rows)
+        centred = np.empty((n + 1, self.width))
+        centred[:n] = rows
+        mean = centred[:n].mean(0)
+        centred[:n] -= mean
+        shift = mean - self._mean
+        centred[n] = shift * np.sqrt(self._n * n / total)
+        self._mean = self._mean + shift * (n / total)
+        self._n = total
         self._scatter = blas.dsyrk(1.0, centred.T, beta=1.0, c=self._scatter, overwrite_c=1)
 
     def _combine(self, n: int, mean: np.ndarray) -> None:

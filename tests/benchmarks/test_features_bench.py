@@ -24,7 +24,7 @@ from bench.features.resize import resize
 from tests.features.random_inception import network_with, random_state
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
-pytestmark = pytest.mark.benchmark(group="features")
+pytestmark = [pytest.mark.benchmark(group="features"), pytest.mark.timeout(1800)]
 
 
 def take_turns(
@@ -74,6 +74,12 @@ def png_folder(folder: Path, side: int, count: int) -> Path:
         pixels = 128 + 60 * field / field.std() + rng.normal(scale=4, size=field.shape)
         Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8)).save(folder / f"{i:04}.png")
     return folder
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes with bfloat16; without such instructions it is emulated, slower than float32."""
+    flags = Path("/proc/cpuinfo")
+    return torch.cuda.is_available() or (flags.exists() and "bf16" in flags.read_text())
 
 
 @pytest.mark.parametrize(("side", "count"), [(32, 256), (256, 64)])
@@ -144,7 +150,7 @@ def test_opt_in_precision(benchmark, state, clean_fid) -> None:
     print()
     work: dict[str, Callable[[], object]] = {"clean-fid": lambda: clean_fid(pixels), "exact": lambda: exact.run(pixels)}
     for bfloat16, compiled in itertools.product((False, True), repeat=2):
-        if not bfloat16 and not compiled:
+        if not (bfloat16 or compiled) or (bfloat16 and not has_bfloat16()):
             continue
         fast = faster(InceptionExtractor.of_network(network_with(state), "random", layers=["pool"]), bfloat16, compiled)
         name = " ".join(word for word, used in (("bfloat16", bfloat16), ("compiled", compiled)) if used)

@@ -102,7 +102,7 @@ def peers(sets, weights, network):
     with timer.part("torch-fidelity"):
         found = torch_fidelity.calculate_metrics(
             input1=Tensors(sets[1]), input2=Tensors(sets[0]), fid=True, kid=True, isc=True, prc=True, cuda=False,
-            batch_size=16, cache=False, verbose=False, feature_extractor_weights_path=str(weights), isc_splits=5,
+            batch_size=16, cache=False, verbose=False, feature_extractor="inception-v3-compat", feature_extractor_weights_path=str(weights), isc_splits=5,
             kid_subset_size=min(100, N), kid_subsets=100, save_cpu_ram=True,
         )  # fmt: skip
     with timer.part("features again"), torch.no_grad():

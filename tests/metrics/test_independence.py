@@ -24,9 +24,6 @@ from bench.metrics import (
     vendi_score,
 )
 
-TOLERANCE = {"fld": 1e-5}
-"""FLD's variances are fitted to distances that are kept in float32."""
-
 METRICS = {
     "frechet": lambda r, f, t: frechet_distance(r, f),
     "frechet of pairs": lambda r, f, t: frechet_distance_of_pairs(r, r * 0.9 + 0.1),
@@ -61,7 +58,7 @@ def test_row_order_does_not_matter(name):
     if name == "fld":  # its baseline splits the training set in two by order
         shuffled[2] = train
     one, other = float(METRICS[name](real, fake, train)), float(METRICS[name](*shuffled))
-    assert other == pytest.approx(one, rel=TOLERANCE.get(name, 1e-10), abs=TOLERANCE.get(name, 1e-10))
+    assert other == pytest.approx(one, rel=1e-10, abs=1e-10)
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
@@ -74,7 +71,7 @@ def test_threads_do_not_matter(name):
             values.append(float(METRICS[name](*SETS)))
     finally:
         torch.set_num_threads(before)
-    assert values[1] == pytest.approx(values[0], rel=TOLERANCE.get(name, 1e-10), abs=TOLERANCE.get(name, 1e-10))
+    assert values[1] == pytest.approx(values[0], rel=1e-10, abs=1e-10)
 
 
 def test_blocks_of_rows_do_not_matter(monkeypatch):

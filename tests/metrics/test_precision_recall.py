@@ -176,6 +176,15 @@ def test_realism():
     assert scores[4] < 0.1
 
 
+def test_realism_beside_all_pairs_far_from_the_origin():
+    rng = np.random.default_rng()
+    real, fake = rng.standard_normal((300, 20)) + 1e4, rng.standard_normal((700, 20)) + 1e4
+    radii = np.sqrt(squared_radii(real, 3))
+    kept = radii <= np.median(radii)
+    expected = (radii[kept] / np.linalg.norm(real[kept][None] - fake[:, None], axis=2)).max(1)
+    np.testing.assert_allclose(realism_score(real, fake), expected, rtol=1e-9)
+
+
 def test_wrong_input_is_one_sentence():
     with pytest.raises(BenchError, match="k = 5 nearest neighbours need at least k \\+ 1 points"):
         prdc(np.zeros((5, 2)), np.zeros((50, 2)))
