@@ -49,6 +49,9 @@ class TextToImage(GenerativeModel):
         guidance_scale: 0 ignores the caption, 1 is no guidance; any other scale takes two evaluations per step.
         """
 
+        prediction: str = "x0"  # smooth pictures from the first minute on, where v leaves noise in them
+        weighting: str = "velocity"
+        noise_shift: float = 0.5
         attention: tuple[int, ...] = (4, 8)
         learning_rate: float = 4e-3
         words: int = 15

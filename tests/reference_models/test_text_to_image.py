@@ -31,10 +31,10 @@ def picture(caption: str) -> Tensor:
 def learned() -> TextToImage:
     """Three captions, each with one picture."""
     torch.manual_seed(0)
-    model = TextToImage(SPACE, width=16, steps=8)
+    model = TextToImage(SPACE, width=8, text_width=32, text_depth=1, steps=8)
     model.train()
     for step in range(120):
-        chosen = tuple(CAPTIONS[int(i)] for i in torch.randint(3, (32,)))
+        chosen = tuple(CAPTIONS[int(i)] for i in torch.randint(3, (24,)))
         model.train_step(Batch(torch.stack([picture(c) for c in chosen]), captions=chosen), step / 120)
     return model.eval()
 
