@@ -49,7 +49,7 @@ class VQVAE(GenerativeModel):
         commitment: float = 0.25
         decay: float = 0.9
         restart: float = 0.1
-        autoencoder_share: float = 0.4
+        autoencoder_share: float = 0.6
         learning_rate: float = 5e-3
         prior_width: int = 128
         prior_depth: int = 3
