@@ -31,7 +31,7 @@ def picture(caption: str) -> Tensor:
 def learned() -> TextToImage:
     """Three captions, each with one picture."""
     torch.manual_seed(0)
-    model = TextToImage(SPACE, width=8, text_width=32, text_depth=1, steps=8)
+    model = TextToImage(SPACE, width=8, multipliers=(1, 2), text_width=32, text_depth=1, steps=8)
     model.train()
     for step in range(120):
         chosen = tuple(CAPTIONS[int(i)] for i in torch.randint(3, (24,)))
