@@ -35,7 +35,7 @@ class TextToImage(GenerativeModel):
     )
     known_failures = (
         "Words that training did not have mean nothing to it, and on a thousand pictures with a name each it learns kinds of "
-        "pictures rather than words. A large guidance_scale oversaturates. It needs a data set with captions."
+        "pictures rather than words. The first minutes on a CPU give soft blobs, colours and shapes come later. A large guidance_scale oversaturates. It needs a data set with captions."
     )
     conditions: Literal["text"] = "text"
     remembered: Tensor
