@@ -38,10 +38,11 @@ class VQVAE(GenerativeModel):
 
     @dataclasses.dataclass(frozen=True)
     class Config:
-        """grid: the image is halved until its shorter side is at most this. codes: entries of the codebook, each of size ``code_size``. width: channels of encoder and decoder, the first halving
-        has half of them. commitment: weight that keeps encodings near their entries. decay: of the moving averages. restart: an entry
-        used less often than this per batch is dead and restarts at a random encoding. autoencoder_share: of the budget;
-        the rest trains the prior. prior_width, prior_depth: of the transformer. temperature: of sampling."""
+        """grid: the image is halved until its shorter side is at most this. codes: entries of the codebook, each of size
+        ``code_size``. width: channels of encoder and decoder, the first halving has half of them. commitment: weight that keeps
+        encodings near their entries. decay: of the moving averages. restart: an entry used less often than this per batch is dead
+        and restarts at a random encoding. autoencoder_share: of the budget; the rest trains the prior. prior_width,
+        prior_depth: of the transformer. temperature: of sampling."""
 
         grid: int = 4
         codes: int = 128
