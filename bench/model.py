@@ -23,14 +23,17 @@ __all__ = [
     "Conditional",
     "FitsPrior",
     "GenerativeModel",
+    "HasCodes",
     "HasLatent",
     "HasLikelihood",
+    "HasStyle",
     "ImageSpace",
     "Iterative",
     "NoConfig",
     "Reconstructs",
     "SampleGenerator",
     "Space",
+    "TextConditional",
     "TokenSpace",
     "VectorSpace",
 ]
@@ -41,10 +44,12 @@ class Batch(NamedTuple):
 
     x: ``(B, *space.shape)``; images float32 in [-1, 1], tokens int64, vectors float32.
     labels: ``(B,)`` int64 class indices, or None where the data set has none.
+    captions: a text for each example, or None where the data set has none.
     """
 
     x: Tensor
     labels: Tensor | None = None
+    captions: tuple[str, ...] | None = None
 
     def __len__(self) -> int:  # type: ignore[override]  # the number of examples, not of fields
         return self.x.shape[0]
@@ -195,6 +200,27 @@ class HasLatent(Protocol):
 
 
 @runtime_checkable
+class HasStyle(Protocol):
+    """A style space W between noise and samples: ``style(z) -> w``, each ``(B, latent)`` with z standard normal; ``synthesise(w) ->
+    (B, *shape)``, the same for the same w."""
+
+    @property
+    def latent(self) -> int: ...
+
+    def style(self, z: Tensor) -> Tensor: ...
+
+    def synthesise(self, w: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class HasCodes(Protocol):
+    """Discrete codes. ``code_usage()``: of the last pass over the training data, ``codes_used`` (share of the codes that occur) and
+    ``perplexity`` (e to the entropy of their shares: the number of codes, were all used equally)."""
+
+    def code_usage(self) -> dict[str, float]: ...
+
+
+@runtime_checkable
 class HasLikelihood(Protocol):
     """``nll(x) -> (B,)``: nats per example of the discrete data (8-bit images: 256 levels), of a stated kind."""
 
@@ -212,9 +238,22 @@ class Conditional(Protocol):
     number of classes by the harness.
     """
 
-    conditions: Literal["class", "text"]
+    conditions: Literal["class"]
 
     def labels_of(self, indices: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class TextConditional(Protocol):
+    """Learns from ``Batch.captions`` and draws what a text says: ``sample(n, generator, captions=[...])``, of which sample number i
+    takes caption i, and where there are fewer captions they are taken in turn.
+
+    ``captions_of(indices)``: the captions that ``sample`` takes where it is not given any, for the samples numbered ``indices``.
+    """
+
+    conditions: Literal["text"]
+
+    def captions_of(self, indices: Tensor) -> list[str]: ...
 
 
 @runtime_checkable
@@ -227,5 +266,15 @@ class Iterative(Protocol):
 
 def capabilities(model: GenerativeModel) -> Sequence[str]:
     """The names of the optional protocols that ``model`` implements."""
-    protocols = (FitsPrior, Reconstructs, HasLatent, HasLikelihood, Conditional, Iterative)
+    protocols = (
+        FitsPrior,
+        Reconstructs,
+        HasLatent,
+        HasStyle,
+        HasCodes,
+        HasLikelihood,
+        Conditional,
+        TextConditional,
+        Iterative,
+    )
     return [protocol.__name__ for protocol in protocols if isinstance(model, protocol)]

@@ -207,6 +207,8 @@ def check_models(trials: list[Trial]) -> None:
             if not isinstance(data.space, model_class.spaces):
                 able = " or ".join(kind.__name__ for kind in model_class.spaces)
                 raise BenchError(f"it generates {able}, but data set '{trial.dataset}' holds {data.space}")
+            if getattr(model_class, "conditions", None) == "text" and data.train_captions is None:
+                raise BenchError(f"it learns from captions, but data set '{trial.dataset}' has none")
         except BenchError as error:
             raise BenchError(f"suite '{trial.suite}': model '{trial.model}': {error}") from None
 

@@ -46,7 +46,8 @@ class Setup:
 
     def images(self, model: GenerativeModel) -> Batch:
         x = torch.rand(self.batch, *model.space.shape, device=model.device) * 2 - 1
-        return Batch(x, torch.zeros(self.batch, dtype=torch.int64, device=model.device))
+        labels = torch.zeros(self.batch, dtype=torch.int64, device=model.device)
+        return Batch(x, labels, self.batch * ("a random image",))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bench.errors import BenchError
 from bench.features.cache import FeatureCache
 from bench.features.extract import extract
 from bench.metrics.base import Evidence
-from bench.model import Conditional, HasLatent, HasLikelihood, Reconstructs
+from bench.model import Conditional, HasCodes, HasLatent, HasLikelihood, HasStyle, Reconstructs, TextConditional
 from bench.plan import Part, Trial
 from bench.record import Measurement, MeasurementFields, fields_of
 from bench.space import ImageSpace
@@ -125,12 +125,15 @@ def missing(needs: frozenset[str], evidence: Evidence) -> set[str]:
         "logits": "logits" in evidence.layers,
         "labels": evidence.data.train_labels is not None,
         "sample_labels": evidence.sample_labels is not None,
+        "sample_captions": evidence.sample_captions is not None,
         "train": True,
         "truth": evidence.data.truth is not None,
         "factors": evidence.data.train_factors is not None,
         "reconstructs": isinstance(evidence.model, Reconstructs),
         "likelihood": isinstance(evidence.model, HasLikelihood),
         "latent": isinstance(evidence.model, HasLatent),
+        "codes": isinstance(evidence.model, HasCodes),
+        "style": isinstance(evidence.model, HasStyle),
     }
     return {need for need in needs if not there.get(need, False)}
 
@@ -155,6 +158,7 @@ def gather(
         layers=bank.layers,
         model=model,
         sample_labels=conditions_of(model, len(samples)),
+        sample_captions=captions_of(model, len(samples)),
         seed=trial.seed,
         device=trial.device,
         extract=bank.of if bank.extractor is not None else None,
@@ -164,9 +168,14 @@ def gather(
 
 def conditions_of(model: Any, n: int) -> np.ndarray | None:
     """The class that each of the first ``n`` samples was to have, ``(n,)`` int64; None for an unconditional model."""
-    if not isinstance(model, Conditional) or model.conditions != "class":
+    if not isinstance(model, Conditional):
         return None
     return model.labels_of(torch.arange(n, device=model.device)).cpu().numpy()  # type: ignore[attr-defined]
+
+
+def captions_of(model: Any, n: int) -> list[str] | None:
+    """What each of the first ``n`` samples was to show; None for a model that reads no text."""
+    return model.captions_of(torch.arange(n, device=model.device)) if isinstance(model, TextConditional) else None  # type: ignore[attr-defined]
 
 
 def score(

@@ -31,7 +31,7 @@ class ConditionalDiffusion(GenerativeModel):
         "It needs a data set with labels."
     )
     spaces = (ImageSpace, VectorSpace)
-    conditions: Literal["class", "text"] = "class"
+    conditions: Literal["class"] = "class"
     class_counts: Tensor
 
     @dataclasses.dataclass(frozen=True)

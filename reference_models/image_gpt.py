@@ -48,13 +48,13 @@ class ImageGPT(GenerativeModel):
         """width, depth, heads: of the transformer. patch: side of the pixel squares, None: an eighth of the image's. local: hidden
         units of the network that draws a pixel. components: logistics mixed for each pixel."""
 
-        width: int = 128
-        depth: int = 4
+        width: int = 96
+        depth: int = 3
         heads: int = 4
         patch: int | None = None
         local: int = 64
         components: int = 6
-        learning_rate: float = 2e-3
+        learning_rate: float = 3e-3
 
         def __post_init__(self) -> None:
             at_least_one(self, *given(self, "width", "depth", "heads", "patch", "local", "components"))
@@ -74,7 +74,7 @@ class ImageGPT(GenerativeModel):
         values = self.pixels * space.channels
         self.enter = nn.Sequential(nn.Linear(values, 2 * c.width), nn.GELU(), nn.Linear(2 * c.width, c.width))
         self.start = nn.Parameter(torch.zeros(c.width))
-        self.places = nn.Parameter(0.02 * torch.randn(self.length, c.width))
+        self.places = nn.Parameter(0.5 * torch.randn(self.length, c.width))  # not drowned by the patches
         self.blocks = nn.ModuleList(Block(c.width, c.heads, 0, None) for _ in range(c.depth))
         self.norm = nn.LayerNorm(c.width)
         count = logistic_mixture.outputs(space.channels, c.components)

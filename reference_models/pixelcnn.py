@@ -32,8 +32,8 @@ class PixelCNN(GenerativeModel):
         "arXiv 1701.05517"
     )
     known_failures = (
-        "Local texture is right long before global shape: after short training samples look like strokes without a digit. One "
-        "step a pixel, so sampling time grows with the area."
+        "Local texture is right long before global shape: after two minutes on MNIST clean strokes in the right place, of which some "
+        "make a digit. One step a pixel, so sampling time grows with the area."
     )
     spaces = (ImageSpace,)
     nll_kind: ClassVar[Literal["exact", "upper_bound", "estimate"]] = "exact"
@@ -42,10 +42,10 @@ class PixelCNN(GenerativeModel):
     class Config:
         """width: channels of each stack. layers: gated layers after the first. components: logistics mixed for each pixel."""
 
-        width: int = 24
-        layers: int = 6
+        width: int = 16
+        layers: int = 5
         components: int = 6
-        learning_rate: float = 3e-3
+        learning_rate: float = 5e-3
 
         def __post_init__(self) -> None:
             at_least_one(self, "width", "layers", "components")
@@ -59,6 +59,9 @@ class PixelCNN(GenerativeModel):
         # the first layer reads the image and so excludes the pixel itself; dilation widens the view of those after it
         self.first = GatedLayer(space.channels + 1, width, first=True)
         self.layers = nn.ModuleList(GatedLayer(width, width, dilation=2 ** (i % 3)) for i in range(self.config.layers))
+        self.place = nn.Parameter(
+            torch.zeros(width, space.height, space.width)
+        )  # what is likely where, before any pixel
         self.leave = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), zero(nn.Linear(width, count)))
         self.optimizer = torch.optim.Adam(self.parameters(), betas=(0.9, 0.99), fused=True)
 
@@ -75,6 +78,7 @@ class PixelCNN(GenerativeModel):
         """``(B, C, H, W) -> (B, H, W, outputs)``: what each pixel's distribution is made of, given the pixels before it."""
         h = _with_ones(x)
         down, right = self.first(h, h)
+        right = right + self.place
         for layer in self.layers:
             down, right = layer(down, right)
         return self.leave(right.permute(0, 2, 3, 1))
@@ -136,7 +140,7 @@ class PixelCNN(GenerativeModel):
             if index:
                 caches[index].left[:, :, column] = right
             new = layer.horizontal_pixel(caches[index].left, column, handed[index][:, :, column])
-            right = new + right if index else new
+            right = new + right if index else new + self.place[:, row, column]
         return right
 
 

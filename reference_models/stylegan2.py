@@ -48,14 +48,15 @@ class StyleGAN2(GenerativeModel):
     @dataclasses.dataclass(frozen=True)
     class Config:
         """latent: size of z and w. width: channels at the full resolution; they double with each halving, up to 4 x width.
-        mapping: layers of the mapping network. r1: gamma of R1. path_length: weight of that penalty, 0 for none.
+        mapping: layers of the mapping network. r1: gamma of R1. path_length: weight of that penalty, 0 for none: in
+        trainings of minutes it holds the generator back, and the samples collapse.
         truncation: psi of sampling, w = mean + psi (w - mean); 1 leaves w as it is. augment: DiffAugment."""
 
         latent: int = 64
         width: int = 16
         mapping: int = 2
-        r1: float = 2.0
-        path_length: float = 0.5
+        r1: float = 0.1
+        path_length: float = 0.0
         truncation: float = 1.0
         augment: bool = False
         learning_rate: float = 3e-3
@@ -119,12 +120,21 @@ class StyleGAN2(GenerativeModel):
             "advantage": advantage(real_scores, fake_scores),
         }
 
+    @property
+    def latent(self) -> int:
+        """Size of z and w."""
+        size: int = self.config.latent
+        return size
+
     def path_penalty(self, n: int) -> Tensor:
         """Mean over ``n`` styles of (path length - its running mean)^2 (equation 4)."""
         w = self.mapping(torch.randn(n, self.config.latent, device=self.mean_style.device)).float()
         images = self.synthesise(w, training_noise(w))
         lengths = path_lengths(images, w, torch.randn_like(images))
-        self.mean_path.lerp_(lengths.detach().mean(), PATH_DECAY)
+        seen = (
+            self.steps // PATH_EVERY + 1
+        )  # a plain mean at first: one that began at 0 would draw the images to where w says nothing
+        self.mean_path.lerp_(lengths.detach().mean(), max(PATH_DECAY, 1 / seen))
         return (lengths - self.mean_path).square().mean()
 
     def discriminate(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -18,6 +19,18 @@ SEED = int(os.environ.get("BENCH_TEST_SEED", "0"))
 
 def pytest_report_header() -> str:
     return f"BENCH_TEST_SEED={SEED}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trials of tests do not wait for a benchmark that runs on this machine, nor for those of another worker."""
+    before = os.environ.get("BENCH_LOCKS")
+    os.environ["BENCH_LOCKS"] = str(tmp_path_factory.mktemp("locks"))
+    yield
+    if before is None:
+        del os.environ["BENCH_LOCKS"]
+    else:
+        os.environ["BENCH_LOCKS"] = before
 
 
 @pytest.fixture(autouse=True)

@@ -49,6 +49,17 @@ class Everything(GenerativeModel):
     def nll(self, x):
         return torch.full((len(x),), self.space.dimensions * 5.0)
 
+    latent = 16
+
+    def style(self, z):
+        return 2 * z
+
+    def synthesise(self, w):
+        return self.decode(w)
+
+    def code_usage(self):
+        return {"codes_used": 0.5, "perplexity": 3.0}
+
     def labels_of(self, indices):
         return indices % self.classes
 
@@ -57,8 +68,8 @@ class Everything(GenerativeModel):
         return self.means[labels] + 0.1 * generator.randn(*self.space.shape)
 '''
 
-ABSENT = {"sfid", "stacked-modes", "modes", "lpips-reconstruction"}
-"""They need Inception's weights, stacked MNIST, data with a known truth (below); the last is a network pass a test image."""
+ABSENT = {"sfid", "stacked-modes", "modes", "captions", "lpips-reconstruction"}
+"""They need Inception's weights, stacked MNIST, data with a known truth (below), captions; the last is a network pass a test image."""
 
 DUE = {
     "fd_dataset_classifier_features", "fd_corrected_dataset_classifier_features", "fd_infinity_dataset_classifier_features",
@@ -69,7 +80,7 @@ DUE = {
     "collapsed_dataset_classifier_features", "fld_dataset_classifier_features", "sliced_w2_dataset_classifier_features",
     "rfd_dataset_classifier_features", "reconstruction_psnr", "denoising_gain_0.25", "bits_per_dim_exact",
     "compression_vs_png_exact", "intra_fd_dataset_classifier_features", "classification_accuracy_score",
-    "condition_consistency", "ppl_z_full_l2", "path_linearity", "ms_ssim_diversity_within", "pdist_effnetlite0_diversity",
+    "condition_consistency", "ppl_z_full_l2", "ppl_w_full_l2", "codes_used", "path_linearity", "ms_ssim_diversity_within", "pdist_effnetlite0_diversity",
     "pdist_effnetlite0_diversity_within", "accuracy_dataset_classifier",
 }  # fmt: skip
 

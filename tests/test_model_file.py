@@ -39,7 +39,7 @@ def small(kind: type[GenerativeModel]) -> dict[str, int]:
 def fitted(kind: type[GenerativeModel]) -> GenerativeModel:
     torch.manual_seed(0)
     space = space_of(kind)
-    model, batch = kind(space, **small(kind)), Batch(data_of(space), torch.arange(32) % 3)
+    model, batch = kind(space, **small(kind)), Batch(data_of(space), torch.arange(32) % 3, 32 * ("a caption",))
     if model.trains:
         model.train_step(batch, 0.5)
     model.eval()

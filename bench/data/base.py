@@ -40,7 +40,7 @@ class Data:
     truth: Any = None
 
     def digest(self) -> str:
-        """SHA-256 (hex) over shapes, dtypes and bytes of both splits and their labels."""
+        """SHA-256 (hex) over shapes, dtypes and bytes of both splits and their labels, and over captions where there are any."""
         sha = hashlib.sha256()
         for array in (self.train, self.test, self.train_labels, self.test_labels):
             if array is None:
@@ -48,6 +48,9 @@ class Data:
                 continue
             sha.update(f"{array.dtype.str}{array.shape}".encode())
             sha.update(np.ascontiguousarray(array).tobytes())
+        for captions in (self.train_captions, self.test_captions):
+            if captions is not None:
+                sha.update("\0".join(captions).encode())
         return sha.hexdigest()
 
 

@@ -26,6 +26,9 @@ COLOURS = {
     "blue": (65, 90, 230),
     "magenta": (205, 60, 190),
 }
+SIZES, ROWS, COLUMNS = ("small", "medium", "large"), ("top", "middle", "bottom"), ("left", "centre", "right")
+"""Words of captions, for the levels of the scale and for thirds of the positions."""
+
 LEVELS = {"shape": 4, "scale": 3, "rotation": 6, "x": 16, "y": 16, "colour": 6}
 """Number of levels of each factor. Rotations stay below 90 degrees, so that no two levels of a square look alike."""
 
@@ -35,7 +38,7 @@ CHUNK = 64
 
 
 class Shapes(Dataset):
-    """Procedural colour sprites with known factors: shape, scale, rotation, x, y, colour."""
+    """Procedural colour sprites with known factors (shape, scale, rotation, x, y, colour), told in captions."""
 
     licence = "CC0-1.0 (generated)"
     attribution = ""
@@ -67,6 +70,7 @@ class Shapes(Dataset):
         chosen = _choose(options)
         factors = _factors_of(chosen, options.colour)
         images = render(factors, options.resolution)
+        captions = describe(factors)
         test = slice(0, options.test_size)
         train = slice(options.test_size, None)
         return Data(
@@ -77,10 +81,25 @@ class Shapes(Dataset):
             train_labels=factors["shape"][train],
             test_labels=factors["shape"][test],
             classes=SHAPES,
+            train_captions=captions[train],
+            test_captions=captions[test],
             train_factors={name: levels[train] for name, levels in factors.items()},
             test_factors={name: levels[test] for name, levels in factors.items()},
             truth=SpriteTruth(options.colour),
         )
+
+
+def describe(factors: dict[str, np.ndarray]) -> tuple[str, ...]:
+    """Factor levels, each ``(N,)`` int64 -> captions like "a small red heart at the top left". Rotation is not told."""
+    size, shape = np.array(SIZES)[factors["scale"]], np.array(SHAPES)[factors["shape"]]
+    colour = np.array([f"{name} " for name in COLOURS])[factors["colour"]] if "colour" in factors else [""] * len(size)
+    row, column = (np.array(names)[_third(factors[axis])] for axis, names in (("y", ROWS), ("x", COLUMNS)))
+    return tuple(f"a {a} {b}{c} at the {d} {e}" for a, b, c, d, e in zip(size, colour, shape, row, column, strict=True))
+
+
+def _third(position: np.ndarray) -> np.ndarray:
+    """Which third of the 16 positions: 0 to 4, 5 to 10, 11 to 15."""
+    return np.digitize(position, (5, 11))
 
 
 def render(factors: dict[str, np.ndarray], resolution: int) -> np.ndarray:
@@ -133,6 +152,10 @@ class SpriteTruth:
         if self.colour:
             factors["colour"] = colour
         return Recognised(factors, 255 * np.sqrt(gap / flat[0].size))
+
+    def describe(self, images: np.ndarray) -> tuple[str, ...]:
+        """The captions of the nearest sprites."""
+        return describe(self.recognise(images).factors)
 
     def _nearest(self, flat: np.ndarray, ink: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Outline that minimises ``|image - ink * outline|^2``, and that minimum; ``flat`` is ``(N, pixels, C)``."""

@@ -30,7 +30,7 @@ def measure_size(model: GenerativeModel) -> dict[str, str]:
 
 def _random_batch(model: GenerativeModel) -> Batch:
     x = torch.rand(IMAGES, *model.space.shape, device=model.device) * 2 - 1
-    return Batch(x, torch.zeros(IMAGES, dtype=torch.int64, device=model.device))
+    return Batch(x, torch.zeros(IMAGES, dtype=torch.int64, device=model.device), IMAGES * ("a random image",))
 
 
 def _said(found: FlopCount, images: int) -> str:

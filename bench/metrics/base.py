@@ -28,6 +28,7 @@ class Evidence:
     extractor: name of that extractor, for measurement names (``effnetlite0``), or None for data it cannot read.
     layers: the extractor's layers, name -> width.
     model: the trained model in eval mode, or None (a foreign sample set).
+    sample_labels, sample_captions: the class ``(n,)`` or the text that each sample was to show, None where nothing was asked for.
     seed: for whatever a metric draws at random.
     extract: ``extract(images, layer) -> float32 (N, d)``: features of any other uint8 images ``(N, H, W, C)`` (reconstructions,
         interpolations), by the same extractor; None where there is no extractor.
@@ -40,6 +41,7 @@ class Evidence:
     layers: dict[str, int] = dataclasses.field(default_factory=dict)
     model: Any = None
     sample_labels: np.ndarray | None = None
+    sample_captions: list[str] | None = None
     seed: int = 0
     device: str = "cpu"
     extract: Callable[[np.ndarray, str], np.ndarray] | None = None
@@ -49,8 +51,8 @@ class Metric(abc.ABC):
     """A registered metric. Literal class attributes are read by listings; the first docstring line is its description.
 
     paper: title, year, arXiv id.
-    needs: what must be there, of {"features", "images", "logits", "labels", "train", "truth", "reconstructs", "likelihood",
-        "latent"}; where it is not, the metric is absent from the row (shown as not applicable), never zero.
+    needs: what must be there, of {"features", "images", "logits", "labels", "sample_labels", "sample_captions", "train", "truth", "reconstructs",
+        "likelihood", "latent", "style", "codes"}; where it is not, the metric is absent from the row (shown as not applicable), never zero.
     """
 
     paper: ClassVar[str] = ""

@@ -21,6 +21,8 @@ from bench.space import ImageSpace
 Generate = Callable[[Tensor], Tensor]
 """Latents ``(B, d)`` -> samples ``(B, ...)`` float, not rounded: rounding to 8 bits would swallow small steps."""
 
+STYLE_STEP = 1e-3  # of paths in W: large enough for float32 images, small against the paths
+
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Two float batches ``(B, ...)`` -> ``(B,)``; a *squared* distance, as LPIPS is."""
 
@@ -207,3 +209,25 @@ class LatentPaths(Metric):
         decode: Generate = model.decode  # type: ignore[attr-defined]
         measured = perceptual_path_length(decode, in_turn, n=len(starts), interpolation="lerp", seed=seed)
         return measured.replace(name=f"{measured.name}_l2", note="pixel L2, between latents of test examples")
+
+
+class StylePaths(Metric):
+    """Path length in the style space W of a generator that has one, in pixels: how evenly images change along straight lines."""
+
+    paper = "A Style-Based Generator Architecture for Generative Adversarial Networks, Karras et al. 2019 (arXiv 1812.04948)"
+    needs = frozenset({"style"})
+
+    def __init__(self, paths: int = 500) -> None:
+        """paths: number of random pairs of styles that are joined."""
+        self.paths = paths
+
+    def measure(self, evidence: Evidence) -> list[Measurement]:
+        model, device = evidence.model, torch.device(evidence.device)
+
+        def noise(count: int, generator: torch.Generator) -> Tensor:
+            return torch.randn(count, model.latent, generator=generator).to(device)
+
+        measured = perceptual_path_length(
+            model.synthesise, noise, n=self.paths, epsilon=STYLE_STEP, mapping=model.style, seed=evidence.seed
+        )
+        return [measured.replace(name=f"{measured.name}_l2", note="pixel L2, noise inputs at their mean")]

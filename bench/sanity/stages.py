@@ -23,7 +23,7 @@ SMALLEST_N = 60
 OF_CLASSES = 3
 """Metrics per class get so many times ``n`` samples (drawn from those of all repetitions): a classifier must learn from them."""
 
-OF_MODELS = frozenset({"reconstructs", "likelihood", "latent"})
+OF_MODELS = frozenset({"reconstructs", "likelihood", "latent", "style", "codes"})
 
 
 class Stage(abc.ABC):

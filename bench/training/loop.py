@@ -78,6 +78,7 @@ class Batches:
     def __init__(self, data: Data, batch_size: int, seed: int, device: torch.device) -> None:
         self.x = torch.as_tensor(data.train, device=device)
         self.labels = None if data.train_labels is None else torch.as_tensor(data.train_labels, device=device)
+        self.captions = data.train_captions
         self.space = data.space
         self.batch_size = min(batch_size, len(self.x))
         self._generator = torch.Generator().manual_seed(seed)
@@ -109,7 +110,12 @@ class Batches:
 
     def _take(self, which: Any) -> Batch:
         labels = None if self.labels is None else self.labels[which]
-        return Batch(to_model_range(self.x[which], self.space), labels)
+        return Batch(to_model_range(self.x[which], self.space), labels, self._captions(which))
+
+    def _captions(self, which: Any) -> tuple[str, ...] | None:
+        if self.captions is None:
+            return None
+        return self.captions[which] if isinstance(which, slice) else tuple(self.captions[i] for i in which.tolist())
 
 
 class OnePass:

@@ -30,9 +30,12 @@ class Conditioning(nn.Module):
     classes: number of classes, 0 for an unconditional model. The label ``classes`` itself means "no class given": what a
     model sees when labels are dropped for classifier-free guidance, and what ``labels=None`` stands for.
     level: is there a second number beside the time, as the noise on the small image that super-resolution begins with?
+    context: width of vectors ``(B, L, context)`` whose mean over the ``(B, L)`` mask is told too (words of a text), 0 for none.
     """
 
-    def __init__(self, width: int, classes: int = 0, frequencies: int = 32, *, level: bool = False) -> None:
+    def __init__(
+        self, width: int, classes: int = 0, frequencies: int = 32, *, level: bool = False, context: int = 0
+    ) -> None:
         super().__init__()
         self.classes = classes
 
@@ -44,9 +47,17 @@ class Conditioning(nn.Module):
         self.time = number()
         self.level = number() if level else None
         self.label = nn.Embedding(classes + 1, width) if classes else None
+        self.context = nn.Linear(context, width) if context else None
         self.activation = nn.SiLU()
 
-    def forward(self, t: Tensor, labels: Tensor | None = None, level: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        t: Tensor,
+        labels: Tensor | None = None,
+        level: Tensor | None = None,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         embedding = self.time(t)
         if self.level is not None and level is not None:
             embedding = embedding + self.level(level)
@@ -54,7 +65,17 @@ class Conditioning(nn.Module):
             if labels is None:
                 labels = torch.full(t.shape, self.classes, dtype=torch.int64, device=t.device)
             embedding = embedding + self.label(labels)
+        if self.context is not None and context is not None:
+            embedding = embedding + self.context(masked_mean(context, mask))
         return self.activation(embedding)
+
+
+def masked_mean(vectors: Tensor, mask: Tensor | None) -> Tensor:
+    """``(B, L, width)`` -> their mean ``(B, width)`` over the places where the mask ``(B, L)`` is True (None: over all)."""
+    if mask is None:
+        return vectors.mean(1)
+    weight = mask.to(vectors.dtype)
+    return (vectors * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True).clamp_min(1)
 
 
 def zero(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:

@@ -29,7 +29,7 @@ class UNet(nn.Module):
 
     What else it may be given: ``image`` ``(B, extra_channels, H, W)``, put beside x at the entrance (super-resolution), with its noise
     ``level`` ``(B,)`` in [0, 1]; ``context`` ``(B, L, context)`` with ``mask`` ``(B, L)`` (True: attend), attended to after every
-    self-attention (text).
+    self-attention, and its mean joins the time (text).
 
     resolution: (H, W). width: channels of the first level, a multiple of 8; multipliers: width of each level in units of it.
     blocks: residual blocks per level, each way. attention: the feature-map heights at which self-attention is added.
@@ -68,7 +68,7 @@ class UNet(nn.Module):
             return Stage(widths[level], embedding, count, heights[level] in attention, context)
 
         steps = list(pairwise(widths))  # (channels above, channels below) of each change of level
-        self.condition = Conditioning(embedding, classes, level=extra_channels > 0)
+        self.condition = Conditioning(embedding, classes, level=extra_channels > 0, context=context)
         self.enter = nn.Conv2d((channels + extra_channels) * patch**2, widths[0], 3, padding=1)
         self.down = nn.ModuleList(stage(level, blocks) for level in range(len(widths)))
         self.shrink = nn.ModuleList(nn.Conv2d(4 * above, below, 1) for above, below in steps)
@@ -89,7 +89,7 @@ class UNet(nn.Module):
         context: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        condition = self.condition(t, labels, level)
+        condition = self.condition(t, labels, level, context, mask)
         if image is not None:
             x = torch.cat([x, image], 1)
         x = self.enter(fold(x, self.patch).contiguous(memory_format=torch.channels_last))

@@ -38,7 +38,8 @@ def train() -> Callable[..., list[dict[str, float]]]:
         model.train()
         for step in range(steps if model.trains else 0):
             chosen = torch.randint(len(data), (batch_size,), generator=order)
-            losses.append(model.train_step(Batch(data[chosen], chosen % 10), step / steps))
+            captions = tuple(f"example of kind {label}" for label in (chosen % 10).tolist())
+            losses.append(model.train_step(Batch(data[chosen], chosen % 10, captions), step / steps))
         model.eval()
         if hasattr(model, "fit_prior"):
             model.fit_prior([Batch(part) for part in data.split(batch_size)])

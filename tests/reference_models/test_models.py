@@ -122,7 +122,7 @@ def test_trains_under_autocast(name: str, dtype: torch.dtype, digits: Tensor) ->
     torch.manual_seed(0)
     model = MODELS[name](SPACE, **SMALL[name])
     with torch.autocast("cpu", dtype=dtype):
-        losses = model.train_step(Batch(digits[:16], torch.arange(16) % 10), 0.5)
+        losses = model.train_step(Batch(digits[:16], torch.arange(16) % 10, 16 * ("a digit",)), 0.5)
     for loss in losses.values():
         assert isinstance(loss, Tensor)
         assert loss.ndim == 0

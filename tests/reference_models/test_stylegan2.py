@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.metrics.latent import perceptual_path_length
+from bench.data.base import Data
+from bench.metrics.base import Evidence
+from bench.metrics.latent import StylePaths, perceptual_path_length
 from bench.model import Batch, BenchError, ImageSpace, SampleGenerator
+from bench.scoring import missing
 from reference_models.stylegan2 import ModulatedConv2d, StyleGAN2, path_lengths
 
 SPACE = ImageSpace(1, 8, 8)
@@ -71,6 +75,7 @@ def test_the_path_penalty_draws_lengths_to_their_mean() -> None:
     mean = lengths().mean()
     before = (lengths() - mean).square().mean()
     model.mean_path.copy_(mean)
+    model.steps = 10_000  # far into a training: the running mean moves slowly
     for _ in range(40):
         optimizer.zero_grad()
         model.path_penalty(32).backward()
@@ -119,10 +124,26 @@ def test_the_style_space_has_a_path_length() -> None:
     assert 0 < measured < math.inf
 
 
+def test_the_registered_path_length_is_that_of_the_style_space(digits: Tensor) -> None:
+    """A generator whose images are linear in w has paths of known length: 2 |A|^2 trace(cov w) per pixel."""
+    torch.manual_seed(0)
+    model = StyleGAN2(SPACE, width=8, latent=8).eval()
+    data = Data("none", SPACE, np.zeros((2, 8, 8, 1), np.uint8), np.zeros((2, 8, 8, 1), np.uint8))
+    evidence = Evidence(data=data, samples=data.test, features=None, model=model)  # type: ignore[arg-type]
+    assert "style" not in missing(StylePaths.needs, evidence)
+    a = torch.randn(8, 64)
+    model.synthesise = lambda w, noise=None: (w @ a).view(-1, *SPACE.shape)  # type: ignore[method-assign]
+    (measured,) = StylePaths(paths=4000).measure(evidence)
+    w = model.style(torch.randn(40_000, 8))
+    expected = 2 * ((w - w.mean(0)) @ a).square().sum(1).mean() / 64
+    assert measured.name == "ppl_w_full_l2"
+    assert float(measured) == pytest.approx(float(expected.detach()), rel=0.1)
+
+
 def test_the_lazy_penalties_act_on_their_steps(digits: Tensor) -> None:
     """The first step has both; the running mean of path lengths moves on every eighth step only."""
     torch.manual_seed(0)
-    model = StyleGAN2(SPACE, width=8)
+    model = StyleGAN2(SPACE, width=8, path_length=0.5)
     means = []
     for _ in range(9):
         model.train_step(Batch(digits[:8]), 0.0)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.data.base import Data
+from bench.metrics.base import Evidence
+from bench.metrics.codes import CodeUsage
 from bench.model import Batch, BenchError, ImageSpace, SampleGenerator
+from bench.scoring import missing
 from reference_models.vqvae import VQVAE, Codebook, grid_halvings
 
 SPACE = ImageSpace(1, 8, 8)
@@ -119,6 +124,11 @@ def test_learns_digits_and_a_prior_over_their_codes(digits: Tensor, train: Calla
     assert usage["codes_used"] > 0.9
     assert 8 < usage["perplexity"] <= 32
     assert int(model.usage.sum()) == 512 * 16
+    images = np.zeros((512, 8, 8, 1), np.uint8)
+    evidence = Evidence(data=Data("none", SPACE, images, images), samples=images, features=None, model=model)  # type: ignore[arg-type]
+    assert not missing(CodeUsage.needs, evidence)
+    found = {m.name: float(m) for m in CodeUsage().measure(evidence)}
+    assert found == {"codes_used": usage["codes_used"], "code_perplexity": usage["perplexity"]}
     with torch.inference_mode():
         x = model.sample(200, SampleGenerator(0, 200))
     assert (x.mean(0) - digits.mean(0)).abs().mean() < 0.15, "the mean image of samples is that of the data"
@@ -154,7 +164,9 @@ def test_the_bound_is_pixels_plus_prior(digits: Tensor) -> None:
 
 def test_grids() -> None:
     sides = (7, 8, 16, 28, 32, 64)
-    assert [grid_halvings(ImageSpace(1, side, side)) for side in sides] == [0, 1, 1, 2, 2, 3]
+    assert [grid_halvings(ImageSpace(1, side, side), 8) for side in sides] == [0, 1, 1, 2, 2, 3]
+    assert [grid_halvings(ImageSpace(1, side, side), 4) for side in sides] == [0, 1, 2, 2, 3, 4]
+    assert VQVAE(ImageSpace(1, 32, 32), width=8, grid=8, prior_width=16).grid == (8, 8)
 
 
 def test_usage_before_it_is_counted_and_wrong_options() -> None:
