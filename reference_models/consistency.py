@@ -30,7 +30,7 @@ class Consistency(GenerativeModel):
     paper = "Consistency Models, 2023, arXiv 2303.01469; Improved Techniques for Training Consistency Models, 2023, arXiv 2310.14189"
     known_failures = (
         "Training from scratch is slow and noisy: short runs give blurred or speckled samples, far behind a diffusion model of the "
-        "same size that may use many steps."
+        "same size that may use many steps. Two minutes of one CPU thread on MNIST at 32 pixels do not beat a Gaussian on KID."
     )
     spaces = (ImageSpace, VectorSpace)
 

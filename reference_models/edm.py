@@ -27,7 +27,8 @@ class EDM(GenerativeModel):
     paper = "Elucidating the Design Space of Diffusion-Based Generative Models, 2022, arXiv 2206.00364"
     known_failures = (
         "sigma_data must be near the data's standard deviation; far off, the preconditioning no longer gives unit variance and "
-        "learning slows down. Churn helps long-trained networks and adds noise to the samples of short-trained ones."
+        "learning slows down. Churn helps long-trained networks and adds noise to the samples of short-trained ones. "
+        "Two minutes of one CPU thread on MNIST at 32 pixels draw grainy strokes, which do not beat a Gaussian on KID."
     )
     spaces = (ImageSpace, VectorSpace)
 

@@ -37,7 +37,8 @@ class GAN(GenerativeModel):
     )
     known_failures = (
         "Mode collapse (few distinct samples), and with the minimax loss no gradient once the discriminator wins: its loss near "
-        "0 and samples that stop changing. No likelihood and no encoder."
+        "0 and samples that stop changing. No likelihood and no encoder. Two minutes of one CPU thread on MNIST at 32 pixels draw "
+        "digits with rough edges, which do not beat a Gaussian on KID."
     )
     spaces = (ImageSpace, VectorSpace)
 

@@ -32,7 +32,8 @@ class ProgressiveGAN(GenerativeModel):
     paper = "Progressive Growing of GANs for Improved Quality, Stability, and Variation, 2017, arXiv 1710.10196"
     known_failures = (
         "The stages share the budget: with too little of it the last resolution is hardly trained. Details stick to fixed places, "
-        "since every stage has to paint a finished image."
+        "since every stage has to paint a finished image. A minute of one CPU thread on MNIST at 32 pixels gives glyphs that cover "
+        "nothing of the data."
     )
 
     @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Candidates come from float32 matrix products; whatever lies within their rounding error of a decision is decided again in
 float64 from differences. So counts do not depend on block size, thread count or the order of rows, and a copy is at
-distance 0. Extra memory: one float32 copy of each set and blocks of a few MB.
+distance 0. Extra memory: one float32 copy of a set and blocks of a few MB.
 """
 
 from __future__ import annotations
@@ -103,27 +103,28 @@ def _decided(
 
 
 def close_pairs(
-    real: Points, fake: Points, real_radii: np.ndarray, fake_radii: np.ndarray, closed: bool
+    real: np.ndarray, fake: Points, real_radii: np.ndarray, fake_radii: np.ndarray, closed: bool
 ) -> Iterator[Pairs]:
     """All pairs of which one lies in the other's ball of these squared radii, a block of real rows after the other.
 
-    Both sets are prepared around one centre. closed: a ball holds its boundary.
+    closed: a ball holds its boundary.
     """
     inside = np.less_equal if closed else np.less
     below_real, below_fake = (torch.from_numpy(_up(radii)) for radii in (real_radii, fake_radii))
     for chosen in _chunks(np.arange(len(real)), len(fake), torch.float32):
         part = slice(chosen[0], chosen[-1] + 1)
-        bounds = fake.bounds(real.left_factor(part))
+        block = Points(real[part], fake.centre)
+        bounds = fake.bounds(block.left_factor(slice(None)))
         mask = bounds <= below_real[part, None]
         mask |= bounds <= below_fake
         rows, fakes = (index.numpy() for index in mask.nonzero(as_tuple=True))
         reals = chosen[rows]
-        slack = real.slack[reals] + fake.slack[fakes]
+        slack = block.slack[rows] + fake.slack[fakes]
         squared = bounds.numpy()[rows, fakes] + slack
         real_radius, fake_radius = real_radii[reals], fake_radii[fakes]
         unsure = (np.abs(squared - real_radius) <= slack) | (np.abs(squared - fake_radius) <= slack)
         unsure &= slack > 0
-        squared[unsure] = squared_distances(real.values, reals[unsure], fake.values, fakes[unsure])
+        squared[unsure] = squared_distances(real, reals[unsure], fake.values, fakes[unsure])
         yield Pairs(reals, fakes, inside(squared, real_radius), inside(squared, fake_radius))
 
 

@@ -114,12 +114,12 @@ def _check_k(k: int, reals: int, fakes: int) -> None:
 
 def _count(real: np.ndarray, fake: np.ndarray, k: int, closed: bool) -> np.ndarray:
     """precision, recall, density, coverage ``(4,)``."""
-    centre = (real.mean(0, dtype=np.float64) + fake.mean(0, dtype=np.float64)) / 2
-    reals, fakes = Points(real, centre), Points(fake, centre)
-    real_radii, fake_radii = squared_radii(reals, k), squared_radii(fakes, k)
+    real_radii = squared_radii(real, k)
+    fakes = Points(fake)
+    fake_radii = squared_radii(fakes, k)
     balls_around = np.zeros(len(fake), np.int64)
     covered, recalled = np.zeros(len(real), bool), np.zeros(len(real), bool)
-    for pairs in close_pairs(reals, fakes, real_radii, fake_radii, closed):
+    for pairs in close_pairs(real, fakes, real_radii, fake_radii, closed):
         balls_around += np.bincount(pairs.fake[pairs.in_real], minlength=len(fake))
         covered[pairs.real[pairs.in_real]] = True
         recalled[pairs.real[pairs.in_fake]] = True

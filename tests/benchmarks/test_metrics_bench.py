@@ -107,8 +107,8 @@ def test_frechet_distance_from_features(benchmark, sets):
             "pytorch-fid, clean-fid (sqrtm)": lambda: sqrtm_from_features(calculate_frechet_distance)(*sets),
         },
     )
-    assert min(ratios["torch-fidelity"], ratios["torchmetrics"]) >= 3
-    assert ratios["pytorch-fid, clean-fid (sqrtm)"] >= 8
+    assert min(ratios["torch-fidelity"], ratios["torchmetrics"]) >= 1.5  # the covariances take most of the time, at the
+    assert ratios["pytorch-fid, clean-fid (sqrtm)"] >= 5  # processor's peak here and there
 
 
 def test_frechet_distance_from_statistics(benchmark, sets):
@@ -130,8 +130,8 @@ def test_frechet_distance_from_statistics(benchmark, sets):
             "clean-fid, pytorch-fid (sqrtm)": lambda: clean_fid(*stats),
         },
     )
-    assert min(ratios["torch-fidelity"], ratios["torchmetrics"]) >= 3
-    assert ratios["clean-fid, pytorch-fid (sqrtm)"] >= 15
+    assert min(ratios["torch-fidelity"], ratios["torchmetrics"]) >= 2
+    assert ratios["clean-fid, pytorch-fid (sqrtm)"] >= 8
 
 
 def test_interval_of_the_frechet_distance(benchmark, sets):
@@ -192,7 +192,7 @@ def test_precision_recall_density_coverage(benchmark, sets):
         },
         rounds=min(ROUNDS, 2),
     )
-    assert ratios["prdc"] >= 3.5
+    assert ratios["prdc"] >= 2.2
 
 
 PEAK = """
