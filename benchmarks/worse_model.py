@@ -69,7 +69,7 @@ class Images16(FewerImages):
 
 
 VERSIONS = {
-    "other luck": OtherLuck,
+    "all images, other initial weights": OtherLuck,
     "64 images": Images64,
     "16 images": Images16,
 }
