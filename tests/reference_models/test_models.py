@@ -224,11 +224,13 @@ def test_capabilities() -> None:
     assert found["autoencoder"] == {"FitsPrior", "Reconstructs", "HasLatent"}
     assert found["vae"] == {"Reconstructs", "HasLatent", "HasLikelihood"}
     assert found["denoising-autoencoder"] == found["autoencoder"]
-    assert found["vqvae"] == {"FitsPrior", "Reconstructs", "HasLatent", "HasLikelihood"}
-    assert found["gan"] == found["progressive-gan"] == found["stylegan2"] == found["noise"] == set()
+    assert found["vqvae"] == {"FitsPrior", "Reconstructs", "HasLatent", "HasLikelihood", "HasCodes"}
+    assert found["gan"] == found["progressive-gan"] == found["noise"] == set()
+    assert found["stylegan2"] == {"HasStyle"}
     for name in ("ddpm", "flow-matching", "edm", "consistency", "cascaded-diffusion"):
         assert found[name] == {"Iterative"}
     assert found["conditional-diffusion"] == {"Iterative", "Conditional"}
+    assert found["text-to-image"] == {"Iterative", "TextConditional"}
     assert found["latent-diffusion"] == {"Iterative", "Reconstructs", "HasLatent"}
     assert found["realnvp"] == found["glow"] == found["spline-flow"] == {"HasLatent", "HasLikelihood"}
     assert found["pixelcnn"] == found["image-gpt"] == {"HasLikelihood", "Iterative"}

@@ -63,7 +63,8 @@ class Wanderer(GenerativeModel):
 def data() -> Data:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
-    return Data("noise", SPACE, images, images[:8], np.arange(40) % 4)
+    captions = tuple(f"picture {i % 4}" for i in range(40))
+    return Data("noise", SPACE, images, images[:8], np.arange(40) % 4, train_captions=captions)
 
 
 def run(make, data: Data, unit: str, amount: float, path: Path | None = None, stop: int | None = None):
