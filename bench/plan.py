@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -74,6 +75,17 @@ class Trial(BaseModel):
     target: Target | None = None
     prices: Prices | None = None
     search_path: str
+
+    def described(self) -> dict[str, Any]:
+        """The fields of a record that say which trial it is of, whatever became of it; not where the trial was run from."""
+        return {
+            **{
+                name: getattr(self, name) for name in ("suite", "dataset", "model", "family", "role", "seed", "scoring")
+            },
+            "trial": self.id,
+            "budget": {self.budget_unit: self.budget_amount},
+            "config": json.loads(self.model_dump_json(exclude={"search_path", "timeout"})),
+        }
 
     @property
     def id(self) -> str:

@@ -175,7 +175,7 @@ def conditions_of(model: Any, n: int) -> np.ndarray | None:
 
 def captions_of(model: Any, n: int) -> list[str] | None:
     """What each of the first ``n`` samples was to show; None for a model that reads no text."""
-    return model.captions_of(torch.arange(n, device=model.device)) if isinstance(model, TextConditional) else None  # type: ignore[attr-defined]
+    return model.captions_of(torch.arange(n)) if isinstance(model, TextConditional) else None
 
 
 def score(

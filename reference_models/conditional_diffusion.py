@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from bench.model import Batch, BenchError, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
-from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
-from reference_models.networks.build import DenoiserConfig, denoiser
-from reference_models.options import between, one_of, positive
-from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
+from reference_models.forward_process import STEPS, ForwardProcess
+from reference_models.guidance import GuidedConfig, guided, spread
+from reference_models.networks.build import denoiser
+from reference_models.options import at_least_one, given
+from reference_models.samplers import Denoised, sample_diffusion
 from reference_models.schedules import set_learning_rate
-
-GOLDEN = 0.6180339887498949
 
 
 class ConditionalDiffusion(GenerativeModel):
@@ -35,32 +34,18 @@ class ConditionalDiffusion(GenerativeModel):
     class_counts: Tensor
 
     @dataclasses.dataclass(frozen=True)
-    class Config(ProcessConfig, DenoiserConfig):
-        """schedule, prediction, weighting, times: see ``ProcessConfig``. width ... patch: see ``DenoiserConfig``.
+    class Config(GuidedConfig):
+        """schedule, prediction, weighting, times: see ``ProcessConfig``. width ... patch: see ``DenoiserConfig``. drop,
+        guidance_scale, sampler, steps: see ``GuidedConfig``.
 
-        classes: number of classes; the harness fills it in from the data set. drop: share of training labels left out.
-        guidance_scale: 0 ignores the label, 1 is no guidance; any other scale takes two evaluations per step.
+        classes: number of classes; the harness fills it in from the data set.
         """
 
-        learning_rate: float = 5e-3
         classes: int | None = None
-        drop: float = 0.1
-        guidance_scale: float = 1.5
-        sampler: str = "ddim"
-        steps: int = 25
 
         def __post_init__(self) -> None:
-            ProcessConfig.__post_init__(self)
-            DenoiserConfig.__post_init__(self)
-            positive(self, "learning_rate")
-            if self.classes is not None and self.classes < 1:
-                raise ValueError(f"classes must be at least 1, got {self.classes}")
-            if not 0 <= self.drop < 1:
-                raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
-            if self.guidance_scale < 0:
-                raise ValueError(f"guidance_scale must not be negative, got {self.guidance_scale}")
-            one_of(self, "sampler", DIFFUSION_SAMPLERS)
-            between(self, 1, STEPS, "steps")
+            super().__post_init__()
+            at_least_one(self, *given(self, "classes"))
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)
@@ -77,8 +62,8 @@ class ConditionalDiffusion(GenerativeModel):
 
     @property
     def nfe(self) -> int:
-        passes = 1 if self.config.guidance_scale in (0, 1) else 2
-        return passes * DIFFUSION_SAMPLERS[self.config.sampler].evaluations(self.config.steps)
+        count: int = self.config.nfe
+        return count
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         if batch.labels is None:
@@ -102,21 +87,15 @@ class ConditionalDiffusion(GenerativeModel):
     def labels_of(self, indices: Tensor) -> Tensor:
         """The classes of samples number ``indices`` where none are asked for, ``(n,)``: in the shares they have in training.
 
-        The golden-ratio sequence through the inverse distribution function, so that every run of samples has those shares.
+        An even spread through the inverse distribution function, so that every run of samples has those shares.
         """
         counts = self.class_counts.double() if bool(self.class_counts.any()) else self.class_counts.double() + 1
-        position = ((indices.to(counts.device).double() + 0.5) * GOLDEN) % 1.0
-        return torch.searchsorted(counts.cumsum(0) / counts.sum(), position, right=True).clamp_(max=self.classes - 1)
+        shares = counts.cumsum(0) / counts.sum()
+        return torch.searchsorted(shares, spread(indices.to(counts.device)), right=True).clamp_(max=self.classes - 1)
 
     def predict(self, x: Tensor, t: float, labels: Tensor, guidance_scale: float) -> Tensor:
         """The network's prediction at x_t, guided towards ``labels`` ``(B,)``; both passes in one batch."""
-        times = torch.full((len(x),), t, device=x.device)
-        nothing = torch.full_like(labels, self.classes)
-        if guidance_scale in (0, 1):
-            return self.network(x, times, labels if guidance_scale == 1 else nothing).float()
-        both = self.network(x.repeat(2, *[1] * (x.ndim - 1)), times.repeat(2), torch.cat([labels, nothing])).float()
-        given, none = both.chunk(2)
-        return none + guidance_scale * (given - none)
+        return guided(self.network, x, t, [labels], [torch.full_like(labels, self.classes)], guidance_scale)
 
     def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
         """options: labels ``(n,)`` int64, guidance_scale, sampler, steps."""

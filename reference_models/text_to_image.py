@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from bench.model import Batch, BenchError, GenerativeModel, ImageSpace, SampleGenerator, Space
-from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
-from reference_models.networks.build import DenoiserConfig, unet
+from reference_models.forward_process import STEPS, ForwardProcess
+from reference_models.guidance import GuidedConfig, guided, spread
+from reference_models.networks.build import unet
 from reference_models.networks.text import TextEncoder, tokens_of
-from reference_models.options import at_least_one, between, one_of, positive
-from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
+from reference_models.options import at_least_one
+from reference_models.samplers import Denoised, sample_diffusion
 from reference_models.schedules import set_learning_rate
 
-GOLDEN = 0.6180339887498949
 REMEMBERED, BYTES = 2048, 96  # captions of the training set that are kept to sample by, and how much of each
 
 
@@ -41,7 +41,7 @@ class TextToImage(GenerativeModel):
     remembered: Tensor
 
     @dataclasses.dataclass(frozen=True)
-    class Config(ProcessConfig, DenoiserConfig):
+    class Config(GuidedConfig):
         """schedule, prediction, weighting, times: see ``ProcessConfig``. width ... patch: see ``DenoiserConfig``; where a level of
         the U-Net has one of the heights in ``attention``, it also attends to the words.
 
@@ -57,24 +57,13 @@ class TextToImage(GenerativeModel):
         words: int = 15
         text_width: int = 64
         text_depth: int = 2
-        drop: float = 0.1
         guidance_scale: float = 2.0
-        sampler: str = "ddim"
-        steps: int = 25
 
         def __post_init__(self) -> None:
-            ProcessConfig.__post_init__(self)
-            DenoiserConfig.__post_init__(self)
-            positive(self, "learning_rate")
+            super().__post_init__()
             at_least_one(self, "words", "text_width", "text_depth")
             if self.text_width % 4:
                 raise ValueError(f"text_width must be a multiple of 4, got {self.text_width}")
-            if not 0 <= self.drop < 1:
-                raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
-            if self.guidance_scale < 0:
-                raise ValueError(f"guidance_scale must not be negative, got {self.guidance_scale}")
-            one_of(self, "sampler", DIFFUSION_SAMPLERS)
-            between(self, 1, STEPS, "steps")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)
@@ -89,8 +78,8 @@ class TextToImage(GenerativeModel):
 
     @property
     def nfe(self) -> int:
-        passes = 1 if self.config.guidance_scale in (0, 1) else 2
-        return passes * DIFFUSION_SAMPLERS[self.config.sampler].evaluations(self.config.steps)
+        count: int = self.config.nfe
+        return count
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         if batch.captions is None:
@@ -124,8 +113,7 @@ class TextToImage(GenerativeModel):
         known = self.captions_seen()
         if not known:
             return [""] * len(indices)
-        place = ((indices.double() + 0.5) * GOLDEN) % 1.0
-        return [known[int(share * len(known))] for share in place.tolist()]
+        return [known[int(share * len(known))] for share in spread(indices).tolist()]
 
     def captions_seen(self) -> list[str]:
         """The remembered captions of the training set, in the order in which they were seen first."""
@@ -160,15 +148,7 @@ class TextToImage(GenerativeModel):
         empty, only_start = (part.expand(n, *part.shape[1:]) for part in self.text(self.tokens([""])))
 
         def denoise(x: Tensor, t: float) -> Denoised:
-            times = torch.full((n,), t, device=x.device)
-            if scale == 0:
-                output = self.evaluate(x, times, empty, only_start).float()
-            elif scale == 1:
-                output = self.evaluate(x, times, context, mask).float()
-            else:
-                both = torch.cat([context, empty]), torch.cat([mask, only_start])
-                with_it, without = self.evaluate(x.repeat(2, 1, 1, 1), times.repeat(2), *both).float().chunk(2)
-                output = without + scale * (with_it - without)
+            output = guided(self.evaluate, x, t, (context, mask), (empty, only_start), scale)
             return Denoised(*self.process.clean(output, x, t, 1.0))
 
         return sample_diffusion(

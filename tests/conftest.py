@@ -24,13 +24,9 @@ def pytest_report_header() -> str:
 @pytest.fixture(autouse=True, scope="session")
 def _own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Trials of tests do not wait for a benchmark that runs on this machine, nor for those of another worker."""
-    before = os.environ.get("BENCH_LOCKS")
-    os.environ["BENCH_LOCKS"] = str(tmp_path_factory.mktemp("locks"))
-    yield
-    if before is None:
-        del os.environ["BENCH_LOCKS"]
-    else:
-        os.environ["BENCH_LOCKS"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_LOCKS", str(tmp_path_factory.mktemp("locks")))
+        yield
 
 
 @pytest.fixture(autouse=True)

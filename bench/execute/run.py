@@ -116,20 +116,11 @@ def _one(trial: Trial, store: ResultStore, executor: Executor, display: Display,
 def ended_badly(trial: Trial, outcome: Outcome) -> Record:
     """The record of a trial whose process could not write one."""
     return Record(
-        trial=trial.id,
-        suite=trial.suite,
-        dataset=trial.dataset,
-        model=trial.model,
-        family=trial.family,
-        role=trial.role,
-        seed=trial.seed,
+        **trial.described(),
         status=outcome.status,  # type: ignore[arg-type]
         reason=outcome.reason,
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        budget={trial.budget_unit: trial.budget_amount},
-        config=trial.model_dump(mode="json", exclude={"search_path", "timeout"}),
         measurements=[],
-        scoring=trial.scoring,
         environment="",
         provenance={},
     )

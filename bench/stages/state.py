@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
@@ -100,20 +99,11 @@ class State:
     def record(self, status: Any, reason: str | None = None) -> Record:
         trial, protocol = self.trial, self.protocol()
         return Record(
-            trial=trial.id,
-            suite=trial.suite,
-            dataset=trial.dataset,
-            model=trial.model,
-            family=trial.family,
-            role=trial.role,
-            seed=trial.seed,
+            **trial.described(),
             status=status,
             reason=reason,
             started=self.started,
-            budget={trial.budget_unit: trial.budget_amount},
-            config=resolved(trial),
             measurements=[fields_of(cost, "cost", protocol) for cost in self.costs] + self.quality,
-            scoring=trial.scoring,
             training=self.training,
             curves=self.curves,
             seconds={k: round(v, 4) for k, v in self.seconds.items()},
@@ -126,11 +116,6 @@ class State:
                 "metric_seconds": self.scoring_seconds,
             },
         )
-
-
-def resolved(trial: Trial) -> dict[str, Any]:
-    """The trial as recorded: everything but where it was run from."""
-    return json.loads(trial.model_dump_json(exclude={"search_path", "timeout"}))
 
 
 def sampling_seed(training_seed: int) -> int:
