@@ -5,8 +5,8 @@
 
 Real runs: in every third one a second process loads a core. Each run gates this version against itself and against a copy whose
 sampler takes 10 % longer, as `bench ab` does: fresh blocks only for what the first stage leaves open. The other rules see the
-median seconds of each block of the first stage, which measures everything: pytest-benchmark's ``--benchmark-compare-fail=mean:5%`` compares the mean of head with that of base, measured one after the
-other; asv's ``continuous`` with factor 1.05 wants the ratio of medians above it and a Mann-Whitney p below 0.002, here with its
+median seconds of each block of the first stage, which measures everything: pytest-benchmark's
+``--benchmark-compare-fail=mean:5%`` compares the mean of head with that of base, measured one after the other; asv's ``continuous`` with factor 1.05 wants the ratio of medians above it and a Mann-Whitney p below 0.002, here with its
 rounds interleaved, which is not its default.
 Simulated runs: 1000 unchanged gates of 20 metrics on the noisy machine of tests/stats/machine.py.
 """
@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import multiprocessing
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -127,7 +128,7 @@ def slowed(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def load_on_one_core(wanted: bool) -> Iterator[None]:
-    """Another process that computes all the time."""
+    """Another process that computes all the time, on the first core of this process."""
     process = multiprocessing.get_context("spawn").Process(target=_spin, daemon=True) if wanted else None
     if process:
         process.start()
@@ -140,6 +141,8 @@ def load_on_one_core(wanted: bool) -> Iterator[None]:
 
 
 def _spin() -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     while True:
         np.linalg.svd(np.random.default_rng(0).standard_normal((200, 200)))
 
