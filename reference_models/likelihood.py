@@ -19,13 +19,20 @@ def discretised(x: Tensor, mean: Tensor, log_scale: Tensor, family: str) -> Tens
     """
     inverse = (-log_scale).exp()
     lower, upper = (x - HALF_BIN - mean) * inverse, (x + HALF_BIN - mean) * inverse
-    log_cdf = F.logsigmoid if family == "logistic" else torch.special.log_ndtr
-    # log(F(upper) - F(lower)), taken on the side of the mean where both are below 1/2 or straddle it: no cancellation
-    left = torch.where(x > mean, -upper, lower)
-    right = torch.where(x > mean, -lower, upper)
-    high, low = log_cdf(right), log_cdf(left)
-    inside = high + torch.log1p(-(low - high).exp().clamp(max=1 - 1e-7))
     first, last = x < -1 + HALF_BIN, x > 1 - HALF_BIN
+    if family == "logistic":  # F(u) - F(l) = F(u) F(-l) (1 - exp(l - u)): three factors, none of which can cancel
+        within = (-torch.expm1(-2 * HALF_BIN * inverse)).log()
+        below, above = F.softplus(-upper), F.softplus(lower)
+        return within * ~(first | last) - below * ~last - above * ~first
+    return _normal(lower, upper, first, last)
+
+
+def _normal(lower: Tensor, upper: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    """log(F(upper) - F(lower)) of the normal distribution, taken on the side of the mean where both are below 1/2 or straddle
+    it, so that nothing cancels."""
+    log_cdf, right_side = torch.special.log_ndtr, lower + upper > 0
+    low, high = log_cdf(torch.where(right_side, -upper, lower)), log_cdf(torch.where(right_side, -lower, upper))
+    inside = high + torch.log1p(-(low - high).exp().clamp(max=1 - 1e-7))
     return torch.where(first, log_cdf(upper), torch.where(last, log_cdf(-lower), inside))
 
 

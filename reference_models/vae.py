@@ -61,6 +61,7 @@ class VAE(GenerativeModel):
         self.encoder = encoder(space, 2 * latent, width)
         self.decoder = decoder(space, latent, width)
         self.log_scale = nn.Parameter(torch.tensor(math.log(0.3)))  # of the noise, one for all pixels
+        self.to(memory_format=torch.channels_last)  # what convolutions are fastest in
         networks = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.optimizer = torch.optim.Adam(networks, fused=True)
         # the first gradients are huge: a long memory of them would freeze the scale
