@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
+from bench import provenance
 from bench.errors import BenchError
 from bench.execute.torchrun import measure_processes
+from bench.measure.parallel import GradientAverage, buckets_of
 from bench.measure.scaling import exponent
 from bench.scaling import Setup, exponents, measure_axis, save_scaling
 
@@ -72,15 +75,23 @@ class Two(GenerativeModel):
     def __init__(self, space):
         super().__init__(space)
         self.a, self.b = torch.nn.Linear(3, 3), torch.nn.Linear(3, 1)
-        self.first = torch.optim.SGD(self.a.parameters(), 0.1)
+        self.c, self.steps = torch.nn.Linear(3, 1), 0
+        self.first = torch.optim.SGD([*self.a.parameters(), *self.c.parameters()], 0.1)
         self.second = torch.optim.SGD(self.b.parameters(), 0.1, momentum=0.9)
     def train_step(self, batch, progress):
+        # two backward passes before a step, clipping, layers that most passes leave out
         for optimizer in (self.first, self.second):
             optimizer.zero_grad()
             self.b(self.a(batch.x).tanh()).square().mean().backward()
+            self.b(self.a(batch.x + 1)).exp().mean().backward()
+            if self.steps == 2:
+                self.c(batch.x).square().mean().backward()
+            torch.nn.utils.clip_grad_norm_([*self.a.parameters(), *self.b.parameters()], 0.5)
             optimizer.step()
+        self.steps += 1
         return {}
     def sample(self, n, generator): ...
+torch.set_default_dtype(torch.float64)
 torch.manual_seed(0)
 data = torch.randn(4, 8, 3)
 dist.init_process_group("gloo")
@@ -94,13 +105,36 @@ make_data_parallel(model)
 for x in data:
     model.train_step(Batch(x.chunk(world)[rank]), 0.0)
     alone.train_step(Batch(x), 0.0)
-torch.save([[p.detach() for p in m.parameters()] for m in (alone, model)], f"{sys.argv[1]}/{rank}.pt")
+class Net(GenerativeModel):
+    spaces = (VectorSpace,)
+    def __init__(self, space, wrap):
+        super().__init__(space)
+        self.net = torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(6)))
+        self.optimizer = torch.optim.Adam(self.net.parameters(), 0.01)
+        self.forward_of = torch.nn.parallel.DistributedDataParallel(self.net) if wrap else self.net
+    def train_step(self, batch, progress):
+        self.optimizer.zero_grad()
+        self.forward_of(batch.x).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 0.1)
+        self.optimizer.step()
+        return {}
+    def sample(self, n, generator): ...
+torch.manual_seed(1)
+ours, theirs = Net(VectorSpace(3), False), Net(VectorSpace(3), True)
+theirs.net.load_state_dict(ours.net.state_dict())
+make_data_parallel(ours)
+for x in data:
+    for one in (ours, theirs):
+        one.train_step(Batch(x.chunk(world)[rank]), 0.0)
+pairs = [(alone, model), (theirs.net, ours.net)]
+torch.save([[[p.detach() for p in m.parameters()] for m in pair] for pair in pairs], f"{sys.argv[1]}/{rank}.pt")
 dist.destroy_process_group()
 """
 
 
 def test_two_processes_train_as_one_with_the_whole_batch(tmp_path):
-    """Weights after four steps: two gloo processes with half a batch each against one model with all of it."""
+    """Weights after four steps: two gloo processes with half a batch each, against one model with all of it and against torch's own
+    DistributedDataParallel, which needs a model of one network."""
     (tmp_path / "averaged.py").write_text(AVERAGED)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -112,9 +146,48 @@ def test_two_processes_train_as_one_with_the_whole_batch(tmp_path):
         processes.append(subprocess.Popen(command, env=gloo() | place))
     assert [process.wait(100) for process in processes] == [0, 0]
     for rank in (0, 1):
-        alone, parallel = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        for one, two in zip(alone, parallel):
-            torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
+        for expected, found in torch.load(tmp_path / f"{rank}.pt", weights_only=True):
+            for one, two in zip(expected, found, strict=True):
+                torch.testing.assert_close(one, two, atol=1e-9, rtol=1e-7)
+
+
+@pytest.fixture
+def one_process_group(tmp_path, monkeypatch):
+    if sys.platform == "linux":
+        monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_gradients_travel_while_the_backward_pass_goes_on(one_process_group, monkeypatch):
+    """Six layers of 64 KiB in buckets of 128: all but the last bucket are sent before the first layer's gradient is there."""
+    events = []
+    send = dist.all_reduce
+    monkeypatch.setattr(dist, "all_reduce", lambda flat, **more: events.append(flat.numel()) or send(flat, **more))
+    layers = [torch.nn.Linear(128, 128, bias=False) for _ in range(6)]
+    layers[0].weight.register_post_accumulate_grad_hook(lambda _: events.append("first layer"))
+    GradientAverage([layer.weight for layer in layers], bucket_mib=0.125)
+    for _ in range(2):
+        events.clear()
+        torch.nn.Sequential(*layers)(torch.randn(4, 128)).square().mean().backward()
+        assert events == [2 * 128**2, 2 * 128**2, "first layer", 2 * 128**2]
+    layers[3].requires_grad_(False)
+    for expected in (
+        [2 * 128**2, "first layer", 2 * 128**2, 2 * 128**2],
+        [2 * 128**2, 2 * 128**2, "first layer", 2 * 128**2],
+    ):
+        events.clear()
+        torch.nn.Sequential(*layers)(torch.randn(4, 128)).square().mean().backward()
+        assert events == expected, "a layer that brings no gradient is waited for once, and not again"
+
+
+def test_buckets_go_from_the_last_parameter_to_the_first():
+    sizes = [2**18] * 3 + [7 * 2**20] + [10]
+    parameters = [torch.nn.Parameter(torch.empty(size)) for size in sizes]
+    assert [[p.numel() for p in bucket] for bucket in buckets_of(parameters)] == [[10], [7 * 2**20], [2**18] * 3]
+    mixed = [torch.nn.Parameter(torch.empty(2)), torch.nn.Parameter(torch.empty(2, dtype=torch.float64))]
+    assert len(buckets_of(mixed)) == 2, "one message has one type"
 
 
 def gloo():
@@ -122,6 +195,7 @@ def gloo():
     return {**os.environ, **loopback, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
+@pytest.mark.skipif(provenance.usable_cores() < 2, reason="two processes want two cores")
 def test_throughput_of_two_processes_is_measured():
     found = measure_processes(VAE, 2)
     assert found.processes == 2
