@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -18,10 +19,10 @@ from bench.measure.latency import percentiles
 from bench.measure.memory import mebibytes
 from bench.measure.peaks import arithmetic, peak_flops, utilisation
 from bench.model import GenerativeModel
+from bench.prices import Price
 from bench.record import Measurement
 from bench.sampling import draw_batch
 from bench.stats.intervals import t_interval
-from bench.suite import Price
 from bench.training.loop import Batches, TrainingResult, final_losses
 
 FLOP_STEPS = 4
@@ -143,16 +144,23 @@ def utilisation_costs(
     for phase, dtype in (("training", arithmetic(autocast)), ("sampling", arithmetic(None))):
         speed, flops = by_name.get(f"{phase}_throughput"), by_name.get(f"{phase}_flops_per_image")
         peak = peak_flops(device_name, dtype) if device_name else None
+        if device_name and dtype == "tf32" and peak is None:  # before 2020 there were no such units: float32 is float32
+            peak = peak_flops(device_name, "float32")
         if peak and speed is not None and flops is not None:
             found.append(utilisation(f"{phase}_mfu", speed, float(flops), peak))
     return found
 
 
-def money_costs(costs: Sequence[Measurement], price: Price | None, seconds: float) -> list[Measurement]:
-    """Cost of the run (training, prior and sample set: ``seconds``) and of 1000 images, in the currency of the price table."""
+def money_costs(
+    costs: Sequence[Measurement], price: Price | None, seconds: float, day: datetime.date | None = None
+) -> list[Measurement]:
+    """Cost of the run (training, prior and sample set: ``seconds``) and of 1000 images, in the currency of the price table.
+
+    day: of the run; a price that was old then is said to be.
+    """
     if price is None:
         return []
-    note = f"price of {price.date.isoformat()}"
+    note = price.describe(day)
     found = [exact("cost_per_run", price.per_hour * seconds / 3600, unit=price.currency, note=note)]
     speed = next((cost for cost in costs if cost.name == "sampling_throughput"), None)
     if speed is not None and speed > 0:

@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict
 from bench import provenance, registry
 from bench.data.base import Data
 from bench.errors import BenchError, did_you_mean
-from bench.suite import FLOOR, Choice, Config, Prices, Suite, Target
+from bench.prices import Price
+from bench.suite import FLOOR, Choice, Config, Suite, Target
 
 # What training and sampling run through, besides the model's own code.
 HARNESS_MODULES = ["bench.model", "bench.space", "bench.sampling", "bench.training.ema", "bench.training.loop"]
@@ -73,7 +74,7 @@ class Trial(BaseModel):
     batch_sweep: tuple[int, ...] = ()
     nfe_sweep: tuple[int, ...] = ()
     target: Target | None = None
-    prices: Prices | None = None
+    prices: tuple[Price, ...] = ()
     search_path: str
 
     def described(self) -> dict[str, Any]:
@@ -84,7 +85,7 @@ class Trial(BaseModel):
             },
             "trial": self.id,
             "budget": {self.budget_unit: self.budget_amount},
-            "config": json.loads(self.model_dump_json(exclude={"search_path", "timeout"})),
+            "config": json.loads(self.model_dump_json(exclude={"search_path", "timeout", "prices"})),
         }
 
     @property
@@ -194,7 +195,7 @@ def plan(
                         batch_sweep=tuple(suite.batch_sweep) if role == "trained" else (),
                         nfe_sweep=tuple(suite.nfe_sweep) if role == "trained" else (),
                         target=suite.target,
-                        prices=config.prices,
+                        prices=tuple(config.prices),
                         search_path=str(search_path or ""),
                     )
                 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bench import registry
 from bench.config_file import read_toml
 from bench.errors import BenchError, did_you_mean
+from bench.prices import Price
 
 BUDGET_UNITS = ("seconds", "images", "steps", "flops")
 BASELINES = ["copy-train", "gaussian", "mean", "noise"]
@@ -93,31 +93,6 @@ class Budget(_Strict):
 
     def __str__(self) -> str:
         return f"{self.amount:g} {self.unit}"
-
-
-class Price(_Strict):
-    """What a device costs, as of a date."""
-
-    per_hour: float = Field(gt=0)
-    currency: str
-    date: datetime.date
-
-
-class Prices(_Strict):
-    """``[prices]``: what an hour of a device costs; the figures are yours, and stand in records with their date."""
-
-    date: datetime.date = Field(description="when these prices were looked up")
-    currency: str = Field("USD", pattern=r"^[A-Z]{3}$", description="three letters, ISO 4217")
-    per_hour: dict[str, Annotated[float, Field(gt=0, strict=False)]] = Field(
-        min_length=1, description="part of the device's name as `bench doctor` prints it -> price of an hour"
-    )
-
-    def of(self, device_name: str) -> Price | None:
-        """The price of a device, by the longest name that is a part of its own; None where the table has none."""
-        matches = [name for name in self.per_hour if name.lower() in device_name.lower()]
-        if not matches:
-            return None
-        return Price(per_hour=self.per_hour[max(matches, key=len)], currency=self.currency, date=self.date)
 
 
 class Target(_Strict):
@@ -233,7 +208,7 @@ class Config(_Strict):
     models: dict[Name, ModelVariant] = Field(default_factory=dict)
     datasets: dict[Name, DatasetVariant] = Field(default_factory=dict)
     gate: Gate | None = None
-    prices: Prices | None = None
+    prices: list[Price] = Field(default_factory=list)
 
     def suite(self, name: str) -> Suite:
         if name not in self.suites:
@@ -303,7 +278,7 @@ def _known_keys(place: list[str]) -> list[str]:
         ("gate", 2): Gate,
         ("gate", 4): GateMetric,
         ("suites", 4): Target if place[2:3] == ["target"] else Budget,
-        ("prices", 2): Prices,
+        ("prices", 3): Price,
     }
     model = Config if len(place) == 1 else tables.get((place[0], len(place)), Config)
     return [field.alias or name for name, field in model.model_fields.items()]

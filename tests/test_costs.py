@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import re
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from bench.curves import CurveScorer, best_batch, checkpoint_shares, evaluations
 from bench.data.base import Data
 from bench.model import Batch, GenerativeModel, ImageSpace, VectorSpace
 from bench.plan import plan
+from bench.prices import Price
 from bench.record import CurvePoint, Measurement, Record, fields_of
-from bench.suite import Price, load_config
+from bench.suite import load_config
 from bench.training.ema import WeightAverage
 from bench.training.loop import Batches, TrainingResult, train
 from bench.trial import run_trial
@@ -39,9 +41,11 @@ config = { width = 8, steps = 3, sampler = "heun" }
 [datasets.ring]
 dataset = "ring8"
 
-[prices]
+[[prices]]
+device = 'PROCESSOR'
+per_hour = 0.36
 date = 2026-11-01
-per_hour = { "PROCESSOR" = 0.36 }
+source = "the bill"
 """
 
 
@@ -49,7 +53,7 @@ def trials(folder, curves):
     from bench.provenance import cpu_model
 
     path = folder / "benchmarks.toml"
-    path.write_text(CONFIG.replace("CURVES", curves).replace("PROCESSOR", cpu_model()))
+    path.write_text(CONFIG.replace("CURVES", curves).replace("PROCESSOR", re.escape(cpu_model())))
     return {trial.model: trial for trial in plan(load_config(path), "curves", device="cpu")}
 
 
@@ -112,7 +116,8 @@ def test_money_follows_from_time(record):
     assert record.get("cost_per_run") == pytest.approx(0.36 / 3600 * seconds)
     thousand = record.get("cost_per_1000_images")
     assert thousand == pytest.approx(0.36 / 3600 * 1000 / record.get("sampling_throughput"))
-    assert (thousand.unit, thousand.note) == ("USD", "price of 2026-11-01")
+    assert (thousand.unit, thousand.note) == ("USD", "price of 2026-11-01 (the bill)")
+    assert record.config["price"]["per_hour"] == 0.36
 
 
 def test_curves_are_scored_again_when_a_metric_changes(tmp_path):
@@ -337,7 +342,7 @@ def test_a_training_whose_speed_never_stood_still_says_so():
 def test_no_price_no_money():
     speed = Measurement(100.0, name="sampling_throughput", low=90.0, high=110.0, interval="order statistic")
     assert costs.money_costs([speed], None, 10.0) == []
-    price = Price(per_hour=36.0, currency="EUR", date=datetime.date(2026, 1, 2))
+    price = Price(device="x", per_hour=36.0, currency="EUR", date=datetime.date(2026, 1, 2), source="the bill")
     run, thousand = costs.money_costs([speed], price, 100.0)
     assert (run, run.unit) == (1.0, "EUR")
     assert (thousand.low, thousand, thousand.high) == pytest.approx((1 / 11, 0.1, 1 / 9))

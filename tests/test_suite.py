@@ -50,10 +50,21 @@ WRONG = {
         r"unknown key 'metrc'.*'metric'",
     ),
     "batch of zero": (GOOD + "batch_sweep = [0]\n", r"suites\.tiny\.batch_sweep\[0\].*greater than 0"),
-    "prices without a date": (GOOD + "[prices]\nper_hour = { EPYC = 0.1 }\n", r"prices\.date' is missing"),
+    "price without a date": (
+        GOOD + '[[prices]]\ndevice = "AMD EPYC.*"\nper_hour = 0.1\nsource = "bill"\n',
+        r"prices\[0\]\.date' is missing",
+    ),
     "free device": (
-        GOOD + "[prices]\ndate = 2026-11-01\nper_hour = { EPYC = 0 }\n",
-        r"prices\.per_hour\.EPYC.*greater",
+        GOOD + '[[prices]]\ndevice = "L4"\nper_hour = 0\ndate = 2026-11-01\nsource = "bill"\n',
+        r"prices\[0\]\.per_hour.*greater",
+    ),
+    "device that is no expression": (
+        GOOD + '[[prices]]\ndevice = "L4("\nper_hour = 1\ndate = 2026-11-01\nsource = "bill"\n',
+        r"prices\[0\]\.device.*'L4\(' is not a regular expression",
+    ),
+    "unknown key of a price": (
+        GOOD + '[[prices]]\ndevice = "L4"\nper_hur = 1\nper_hour = 1\ndate = 2026-11-01\nsource = "bill"\n',
+        r"unknown key 'per_hur'.*'per_hour'",
     ),
     "unknown extractor": (GOOD + 'extractor = "effnet"\n', r"suites\.tiny\.extractor': unknown extractor 'effnet'"),
 }
@@ -78,16 +89,6 @@ def test_good_config(tmp_path):
     assert config.model_source("mine") == ("my_pkg.my_model:MyVAE", {"width": 3})
     with pytest.raises(BenchError, match="did you mean 'tiny'"):
         config.suite("tinny")
-
-
-def test_the_longest_name_prices_a_device(tmp_path):
-    path = tmp_path / "benchmarks.toml"
-    path.write_text(GOOD + '[prices]\ndate = 2026-11-01\nper_hour = { "H100" = 3, "H100 PCIe" = 2.5 }\n')
-    prices = load_config(path).prices
-    assert prices.of("NVIDIA H100 PCIe").per_hour == 2.5
-    assert prices.of("NVIDIA H100 80GB HBM3").per_hour == 3
-    assert prices.of("AMD EPYC") is None
-    assert prices.of("NVIDIA H100 PCIe").date.isoformat() == "2026-11-01"
 
 
 def test_shipped_config_is_valid_and_has_the_promised_suites():

@@ -13,7 +13,7 @@ from bench.errors import BenchError
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 
-def doctor(device: DeviceOption = "auto") -> int:
+def doctor(device: DeviceOption = "auto", config: ConfigOption = None) -> int:
     """Device, versions, what can be measured here and what not, and how noisy the machine is."""
     import torch
     from rich.console import Console
@@ -21,10 +21,14 @@ def doctor(device: DeviceOption = "auto") -> int:
     from rich.text import Text
 
     from bench.api import resolve_device
+    from bench.config_file import find_config
     from bench.measure.doctor import abilities, facts
     from bench.measure.lock import device_lock
     from bench.measure.noise import measure_noise
+    from bench.suite import load_config
 
+    path = find_config(config)
+    prices = load_config(path).prices if path.is_file() else []
     console, where = Console(), torch.device(resolve_device(device))
     with device_lock(str(where), lambda: _waiting(str(where))):
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -33,7 +37,7 @@ def doctor(device: DeviceOption = "auto") -> int:
         console.print(table)
         console.print()
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        for ability in abilities(where):
+        for ability in abilities(where, prices):
             mark = Text("measured", style="green") if ability.measured else Text("not measured", style="yellow")
             table.add_row(Text(ability.quantity), mark, Text(ability.how))
         console.print(table)
@@ -118,7 +122,7 @@ def scaling(
     from bench import api
     from bench.config_file import find_config
     from bench.execute.torchrun import measure_processes
-    from bench.measure.lock import device_lock
+    from bench.measure.lock import device_locks
     from bench.report.scaling import scaling_renderable
     from bench.scaling import Setup, measure_axis, save_scaling
     from bench.suite import load_config
@@ -132,7 +136,8 @@ def scaling(
     where = api.resolve_device(device)
     setup = Setup(target, options, where, resolution, batch, None, channels)
     console = Console()
-    with device_lock(where, lambda: _waiting(where)), Console(stderr=True).status("timing") as shown:
+    used = [where] if where == "cpu" or not counts else [where, *(f"cuda:{number}" for number in range(max(counts)))]
+    with device_locks(used, lambda: _waiting(where)), Console(stderr=True).status("timing") as shown:
         points = [p for axis, values in sizes.items() for p in measure_axis(setup, axis, values, on_value=shown.update)]
         parallel = []
         for number in counts:

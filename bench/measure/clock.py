@@ -39,7 +39,7 @@ class Lap:
 class Marks:
     """Points in time on the device, read together: ``mark()`` as often as wanted, then ``seconds()`` between them.
 
-    A mark costs 0.1 microseconds on a CPU; on CUDA it is an event on the current stream, and nothing waits for it until
+    A mark costs 0.1 microseconds on a CPU; on CUDA it is an event on the device's current stream, and nothing waits for it until
     ``seconds()`` synchronises once.
     """
 
@@ -51,7 +51,9 @@ class Marks:
     def mark(self) -> None:
         if self._cuda:
             event = torch.cuda.Event(enable_timing=True)
-            event.record()
+            event.record(
+                torch.cuda.current_stream(self.device)
+            )  # without it: of the current device, which may be another one
             self._marks.append(event)
         else:
             self._marks.append(time.perf_counter_ns())

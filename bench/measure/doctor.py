@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +16,7 @@ from bench.measure.cores import allowed_cores
 from bench.measure.energy import EnergyMeter
 from bench.measure.memory import can_reset_peak
 from bench.measure.peaks import peak_flops
+from bench.prices import Price, price_of
 
 
 class Ability(NamedTuple):
@@ -45,8 +48,8 @@ def facts(device: torch.device) -> dict[str, str]:
     return found
 
 
-def abilities(device: torch.device) -> list[Ability]:
-    """Every quantity that a run may report, and whether it can here."""
+def abilities(device: torch.device, prices: Sequence[Price] = ()) -> list[Ability]:
+    """Every quantity that a run may report, and whether it can here. prices: of the config."""
     cuda = device.type == "cuda"
     resolution, cost = timer()
     meter = EnergyMeter(device)
@@ -54,6 +57,7 @@ def abilities(device: torch.device) -> list[Ability]:
     time.sleep(0.3)
     seen = watch.stop()
     peak, cores = peak_flops(device_name(device), "float32"), allowed_cores()
+    price = price_of(prices, device_name(device))
     return [
         Ability(
             "time",
@@ -78,6 +82,11 @@ def abilities(device: torch.device) -> list[Ability]:
         ),
         Ability(
             "energy", meter.source is not None, (meter.why_not() or "").removeprefix("not measured: ") or f"{meter.source} counter"
+        ),
+        Ability(
+            "money",
+            price is not None,
+            f"{price.per_hour:g} {price.currency} an hour, {price.describe(datetime.date.today())}" if price else "no row of [[prices]] in the config has this device's name",
         ),
         Ability(
             "foreign load",

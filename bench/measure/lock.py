@@ -7,22 +7,36 @@ import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bench.errors import BenchError
 
+DRIVER = Path("/proc/driver/nvidia/gpus")
 FOLDER_VARIABLE = "BENCH_LOCKS"
 """Environment variable with another folder for the lock files (containers that share a device share the folder)."""
 
 
 def physical_device(device: str) -> str:
-    """What the device is whatever number this process gives it: ``cpu``, or CUDA's number or UUID before renumbering."""
+    """What the device is whatever number this process gives it: ``cpu``, or the UUID of the CUDA device; where the driver's files do not
+    tell it, its name in CUDA_VISIBLE_DEVICES, or its number."""
     if not device.startswith("cuda"):
         return device
     index = int(device.partition(":")[2] or 0)
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return f"cuda-{visible[index] if index < len(visible) else index}"
+    name, uuids = visible[index] if index < len(visible) else str(index), _uuids()
+    if name.isdecimal() and int(name) < len(uuids):
+        return f"cuda-{uuids[int(name)]}"
+    return f"cuda-{next((uuid for uuid in uuids if uuid.startswith(name)), name)}"
+
+
+def _uuids() -> list[str]:
+    """UUIDs of the devices by their place on the bus, from the driver's files; no driver is touched, so that a fork may follow."""
+    found = []
+    for file in sorted(DRIVER.glob("*/information")):
+        with contextlib.suppress(OSError):
+            found += re.findall(r"^GPU UUID:\s*(GPU-[0-9a-f-]+)", file.read_text(), re.MULTILINE)
+    return found
 
 
 def lock_file(device: str) -> Path:
@@ -38,6 +52,15 @@ def _open(path: Path) -> int:
             return os.open(path, flags)
         with contextlib.suppress(FileExistsError):
             return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+@contextlib.contextmanager
+def device_locks(devices: Iterable[str], on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold several devices, taken in one order by everybody, so that two runs never wait for each other."""
+    with contextlib.ExitStack() as held:
+        for _, device in sorted({physical_device(device): device for device in devices}.items()):
+            held.enter_context(device_lock(device, on_wait))
+        yield
 
 
 @contextlib.contextmanager

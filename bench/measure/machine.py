@@ -16,6 +16,9 @@ FOREIGN_LOAD = 0.1
 
 BUSY = "other work ran on the machine"
 THROTTLED = "the device throttled its clocks"
+SHARED = "another process held the device"
+SHARE_THROTTLED = 0.01
+"""Share of a phase with clocks held back from which on it is said."""
 
 
 class Watch:
@@ -27,9 +30,11 @@ class Watch:
         self._busy, self._stolen, self._all = _cpu_jiffies()
         self._own = _own_seconds()
         self._clock = _cpu_mhz()
+        self._throttled = nvml.throttled_seconds(device)
 
     def stop(self) -> dict[str, Any]:
-        """foreign_load and stolen: shares of all cores' time; cpu_mhz: at both ends; on CUDA clocks and throttle reasons.
+        """foreign_load and stolen: shares of all cores' time; cpu_mhz: at both ends; on CUDA clocks, the share of the phase in which
+        they were held back, by reason, and other processes.
 
         What cannot be known here is absent.
         """
@@ -47,13 +52,22 @@ class Watch:
         if clock and self._clock:
             found["cpu_mhz"] = [self._clock, clock]
         found |= nvml.clocks(self.device)
+        throttled = nvml.throttled_seconds(self.device)
+        if throttled:  # the counters see the whole phase; the reasons above are those of an idle device, after its end
+            found["throttled_share"] = {
+                reason: round((total - self._throttled.get(reason, total)) / max(seconds, 1e-9), 4)
+                for reason, total in throttled.items()
+            }
         return {key: value for key, value in found.items() if value is not None}
 
 
 def warning(found: dict[str, Any]) -> str | None:
     """What a reader of a speed must know of the machine while it was measured; None where nothing stands out."""
-    if found.get("throttle_reasons"):
+    held_back = max(found.get("throttled_share", {}).values(), default=0.0)
+    if held_back > SHARE_THROTTLED or found.get("throttle_reasons"):
         return THROTTLED
+    if found.get("foreign_processes"):
+        return SHARED
     return BUSY if found.get("foreign_load", 0.0) > FOREIGN_LOAD else None
 
 

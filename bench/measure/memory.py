@@ -24,8 +24,9 @@ class PeakMemory:
         self.reset()
 
     def reset(self) -> None:
-        """Start a new phase."""
+        """Start a new phase. On CUDA the allocator gives back what it keeps unused, or an earlier phase's would count as reserved."""
         if self.device.type == "cuda":
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
             self._resettable = _reset_high_water_mark()

@@ -32,18 +32,17 @@ def _library() -> Any:
 
 @functools.cache
 def _handle(device: torch.device) -> Any:
-    """The device's handle, by UUID where torch tells it (CUDA_VISIBLE_DEVICES renumbers devices)."""
+    """The device's handle, by UUID: numbers are renumbered by CUDA_VISIBLE_DEVICES. A part of a device (MIG) has a UUID of its own."""
     library = _library()
     if library is None or device.type != "cuda":
         return None
-    index = device.index or 0
-    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
-    try:
-        if uuid is not None:
-            return library.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
-        return library.nvmlDeviceGetHandleByIndex(index)
-    except Exception:
-        return None
+    uuid = torch.cuda.get_device_properties(device).uuid
+    for kind in ("GPU", "MIG"):
+        try:
+            return library.nvmlDeviceGetHandleByUUID(f"{kind}-{uuid}".encode())
+        except Exception:
+            continue
+    return None
 
 
 def _ask(device: torch.device, question: str, *arguments: Any) -> Any:
@@ -73,18 +72,47 @@ def process_memory_mib(device: torch.device) -> float | None:
     return None
 
 
+def foreign_processes(device: torch.device) -> int | None:
+    """Other processes that hold the device; None where the driver does not tell.
+
+    A container has process numbers of its own, by which the driver does not call us: a process that holds memory on the device
+    is then one of those it names.
+    """
+    processes = _ask(device, "nvmlDeviceGetComputeRunningProcesses")
+    if processes is None:
+        return None
+    others = [process for process in processes if process.pid != os.getpid()]
+    if len(others) == len(processes) and torch.cuda.memory_reserved(device) > 0:
+        return max(0, len(others) - 1)
+    return len(others)
+
+
+def throttled_seconds(device: torch.device) -> dict[str, float]:
+    """For how long, since the driver was loaded, the clocks were held back by power or by heat; what the device does not count is absent."""
+    found = {}
+    for reason, policy in (("power cap", 0), ("thermal", 1)):  # NVML_PERF_POLICY_POWER, NVML_PERF_POLICY_THERMAL
+        status = _ask(device, "nvmlDeviceGetViolationStatus", policy)
+        if status is not None:
+            found[reason] = float(status.violationTime) * 1e-9
+    return found
+
+
 def clocks(device: torch.device) -> dict[str, Any]:
-    """Clocks in MHz, temperature, power limit, throttle reasons and the number of foreign processes; {} without a driver."""
+    """Clocks in MHz, temperature, power limit, throttle reasons just now, foreign processes, driver; {} without a driver."""
     if device.type != "cuda" or _handle(device) is None:
         return {}
-    reasons = _ask(device, "nvmlDeviceGetCurrentClocksThrottleReasons")
-    processes = _ask(device, "nvmlDeviceGetComputeRunningProcesses")
+    reasons = _ask(device, "nvmlDeviceGetCurrentClocksEventReasons")
+    if reasons is None:  # its name before 2023
+        reasons = _ask(device, "nvmlDeviceGetCurrentClocksThrottleReasons")
+    limit = _ask(device, "nvmlDeviceGetEnforcedPowerLimit")
     found = {
         "sm_mhz": _ask(device, "nvmlDeviceGetClockInfo", 1),  # NVML_CLOCK_SM
         "memory_mhz": _ask(device, "nvmlDeviceGetClockInfo", 2),  # NVML_CLOCK_MEM
         "celsius": _ask(device, "nvmlDeviceGetTemperature", 0),  # NVML_TEMPERATURE_GPU
         "throttle_reasons": None if reasons is None else [said for bit, said in _REASONS.items() if reasons & bit],
-        "foreign_processes": None if processes is None else sum(p.pid != os.getpid() for p in processes),
+        "power_limit_watts": None if limit is None else limit / 1000,
+        "foreign_processes": foreign_processes(device),
+        "driver": driver(),
     }
     return {key: value for key, value in found.items() if value is not None}
 

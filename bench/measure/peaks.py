@@ -29,10 +29,14 @@ def peak_flops(device_name: str, dtype: str) -> float | None:
 
 
 def arithmetic(autocast: torch.dtype | None) -> str:
-    """The arithmetic that matrix products run in: the autocast type, else float32 with or without tf32."""
+    """The fastest arithmetic that matrix products or convolutions may run in: the autocast type, else tf32 where it is allowed for
+    either (torch allows it for convolutions, unless told otherwise), else float32. So a utilisation never exceeds 1."""
     if autocast is not None:
         return str(autocast).removeprefix("torch.")
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "float32"
+    matmul, convolution = torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", None)
+    if convolution is None:  # torch before 2.9
+        return "tf32" if matmul.allow_tf32 or torch.backends.cudnn.allow_tf32 else "float32"
+    return "tf32" if "tf32" in (matmul.fp32_precision, convolution.fp32_precision) else "float32"
 
 
 def utilisation(name: str, throughput: Measurement, flops_per_image: float, peak: float) -> Measurement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import statistics
 from collections.abc import Iterator, Sequence
 
@@ -15,6 +16,7 @@ from bench.report.curves import (
     final_measurement,
     measurement_at,
     over_runs,
+    price_in,
     quality_metric,
     rank_changes,
     ranks_by_share,
@@ -75,10 +77,20 @@ def _time_to_quality(records: Sequence[Record], metric: str) -> Iterator[str]:
     )
     rows = [_reached_row(entry) for entry in times_to(records, metric, target)]
     yield _table(("model", "reached", "seconds ↓", "images ↓", "cost ↓"), rows)
+    for priced in dict.fromkeys(_price_said(record) for record in records if price_in(record) is not None):
+        yield f"Cost: seconds by the price of the device, {priced}."
     yield (
         "`>`: not reached within the budget. A checkpoint is not what a run with a smaller budget would give: learning-rate schedules "
         "stretch over the whole budget."
     )
+
+
+def _price_said(record: Record) -> str:
+    """The price of the device that a run was on: "3.6 USD an hour, price of 2026-11-01 (...)"."""
+    price = price_in(record)
+    assert price is not None
+    day = datetime.date.fromisoformat(record.started[:10]) if record.started else None
+    return f"{price.per_hour:g} {price.currency} an hour, {price.describe(day)}"
 
 
 def _reached_row(entry: Reached) -> tuple[str, ...]:

@@ -11,10 +11,10 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
+from bench.prices import Price
 from bench.record import CurvePoint, MeasurementFields, Record
 from bench.stats.intervals import Estimate, t_interval, welch_difference
 from bench.stats.survival import censored_median
-from bench.suite import Price, Prices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ def times_to(records: Sequence[Record], metric: str, target: float) -> list[Reac
                 tuple(point.images for _, point in reached),
                 len(runs),
                 max(ends, default=0.0),
-                _price(runs[-1]),
+                next((price for run in reversed(runs) if (price := price_in(run)) is not None), None),
             )
         )
     return sorted(found, key=lambda entry: (entry.median is None, entry.median or 0.0, -len(entry.brackets)))
@@ -241,14 +241,10 @@ def _by_model(records: Iterable[Record]) -> dict[str, list[Record]]:
     return {model: runs for model, runs in found.items() if any(run.curves.get("training") for run in runs)}
 
 
-def _price(record: Record) -> Price | None:
+def price_in(record: Record) -> Price | None:
     """The price of an hour of the device that the run was on, where the config had one."""
-    prices = record.config.get("prices")
-    hardware = record.provenance.get("hardware", {})
-    name = hardware.get("gpu") or hardware.get("cpu")
-    if not prices or not name:
-        return None
-    return Prices.model_validate(prices, strict=False).of(name)
+    price = record.config.get("price")
+    return None if price is None else Price.model_validate(price, strict=False)
 
 
 def _value(measurements: Sequence, name: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from bench.prices import PRICE_OF
 from bench.report.columns import HARDWARE_GROUPS, Column
 from bench.report.leaderboard import Leaderboard
 from bench.report.standing import Row
@@ -21,7 +22,7 @@ def footnotes(board: Leaderboard, about: Mapping[str, str] | None = None) -> lis
     """
     setting = "; ".join(f"{label}: {text}" for label, text in _setting(board, about or {}).items())
     sentences = [f"{setting[:1].upper()}{setting[1:]}."]
-    for part in (_values, _ranking, _rivals, _holes, _failures, _splits):
+    for part in (_values, _ranking, _rivals, _money, _holes, _failures, _splits):
         sentences += part(board)
     return sentences
 
@@ -96,6 +97,13 @@ def _rivals(board: Leaderboard) -> Iterator[str]:
         )
 
 
+def _money(board: Leaderboard) -> Iterator[str]:
+    """Of which day and from whom the prices are, whatever else there is to say."""
+    for note, places in board.notes.items():
+        if note.startswith(PRICE_OF):
+            yield f"{note[:1].upper()}{note[1:]}: {'; '.join(places)}."
+
+
 def _holes(board: Leaderboard) -> Iterator[str]:
     for model, columns in won_by_baselines(board).items():
         names = ", ".join(c.name for c in columns)
@@ -168,9 +176,10 @@ def _splits(board: Leaderboard) -> Iterator[str]:
 
 def warnings(board: Leaderboard) -> Iterator[str]:
     """What single measurements say of themselves: sentences, at most MAX_NOTES."""
-    for number, (note, places) in enumerate(board.notes.items()):
+    notes = {note: places for note, places in board.notes.items() if not note.startswith(PRICE_OF)}
+    for number, (note, places) in enumerate(notes.items()):
         if number == MAX_NOTES:
-            yield f"{len(board.notes) - MAX_NOTES} further warnings stand in the records."
+            yield f"{len(notes) - MAX_NOTES} further warnings stand in the records."
             return
         shown = "; ".join(places[:3]) + (f"; and {len(places) - 3} more" if len(places) > 3 else "")
         yield f"Note on {shown}: {note}{'' if note.endswith('.') else '.'}"

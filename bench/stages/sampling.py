@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 import torch
 
@@ -73,10 +75,9 @@ def derive(run: State) -> None:
     """What follows from measured costs: utilisation, and money where the config has a price for the device."""
     hardware = run.machine["hardware"]
     run.costs += costs.utilisation_costs(run.costs, hardware.get("gpu"), run.autocast)
-    prices = run.trial.prices
-    if prices is not None and run.trial.role == "trained":
+    price = run.price
+    if price is not None and run.trial.role == "trained":
         spent = {cost.name: float(cost) for cost in run.costs}
         seconds = spent.get("training_seconds", 0.0) + spent.get("prior_seconds", 0.0)
         seconds += run.trial.samples / spent["sampling_throughput"]
-        price = prices.of(hardware.get("gpu") or hardware["cpu"])
-        run.costs += costs.money_costs(run.costs, price, seconds)
+        run.costs += costs.money_costs(run.costs, price, seconds, datetime.date.fromisoformat(run.started[:10]))

@@ -18,6 +18,7 @@ from bench.measure import machine
 from bench.measure.cores import pinned
 from bench.measure.flops import FlopCount
 from bench.plan import Trial
+from bench.prices import Price, price_of
 from bench.record import CurvePoint, Measurement, MeasurementFields, Record, fields_of
 
 CHECKPOINT, CURVE_SAMPLES = "checkpoint.pt", "curves"
@@ -30,6 +31,8 @@ class State:
     def __init__(self, trial: Trial, out: Path, emit: Emit) -> None:
         self.trial, self.out, self.emit = trial, out, emit
         self.device = torch.device(trial.device)
+        if self.device.index is not None:
+            torch.cuda.set_device(self.device)  # for models that name no device: "cuda" is then this one
         self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.seconds: dict[str, float] = {}
         self.costs: list[Measurement] = []
@@ -82,6 +85,12 @@ class State:
         counts[phase] = found.to_dict()
         self.costs += costs.flop_costs(phase, found, per_image)
 
+    @property
+    def price(self) -> Price | None:
+        """What an hour of the device costs that the trial runs on, where the config says so."""
+        hardware = self.machine["hardware"]
+        return price_of(self.trial.prices, hardware.get("gpu") or hardware["cpu"])
+
     def protocol(self) -> str:
         """What must agree before two costs may stand in one column."""
         trial = self.trial
@@ -97,9 +106,10 @@ class State:
         )
 
     def record(self, status: Any, reason: str | None = None) -> Record:
-        trial, protocol = self.trial, self.protocol()
+        described, protocol, price = self.trial.described(), self.protocol(), self.price
+        described["config"]["price"] = None if price is None else price.model_dump(mode="json")
         return Record(
-            **trial.described(),
+            **described,
             status=status,
             reason=reason,
             started=self.started,

@@ -1,5 +1,6 @@
 """CUDA, NVML and RAPL paths, with fakes at the driver's calls only: events, counters and files."""
 
+import os
 import time
 import types
 
@@ -31,6 +32,10 @@ class Driver:
         self.millijoules = 1_000_000
         self.reasons = 0
         self.pid_memory = 300 * 2**20
+        self.streams = set()
+        self.violations = {0: 0, 1: 0}
+        self.pid = os.getpid()
+        self.known = {b"GPU-abc": "handle"}
 
     def run(self, seconds):
         self.now += seconds
@@ -40,7 +45,8 @@ class Driver:
         driver = self
 
         class Event:
-            def record(self):
+            def record(self, stream):
+                driver.streams.add(stream)
                 self.at = driver.now
 
             def synchronize(self):
@@ -61,17 +67,20 @@ def driver(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Event", driver.event)
     monkeypatch.setattr(torch.cuda, "synchronize", driver.synchronize)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(uuid="abc"))
-    import os
-
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
     library = types.SimpleNamespace(
         nvmlInit=lambda: None,
-        nvmlDeviceGetHandleByUUID=lambda uuid: {b"GPU-abc": "handle"}[uuid],
+        nvmlDeviceGetHandleByUUID=lambda uuid: driver.known[uuid],
+        nvmlDeviceGetViolationStatus=lambda handle, policy: types.SimpleNamespace(
+            violationTime=driver.violations[policy]
+        ),
+        nvmlDeviceGetEnforcedPowerLimit=lambda handle: 700_000,
         nvmlDeviceGetTotalEnergyConsumption=lambda handle: driver.millijoules,
         nvmlDeviceGetComputeRunningProcesses=lambda handle: [
-            types.SimpleNamespace(pid=os.getpid(), usedGpuMemory=driver.pid_memory),
+            types.SimpleNamespace(pid=driver.pid, usedGpuMemory=driver.pid_memory),
             types.SimpleNamespace(pid=1, usedGpuMemory=2**20),
         ],
-        nvmlDeviceGetCurrentClocksThrottleReasons=lambda handle: driver.reasons,
+        nvmlDeviceGetCurrentClocksEventReasons=lambda handle: driver.reasons,
         nvmlDeviceGetClockInfo=lambda handle, kind: {1: 1980, 2: 2619}[kind],
         nvmlDeviceGetTemperature=lambda handle, sensor: 55,
         nvmlSystemGetDriverVersion=lambda: "570.1",
@@ -91,6 +100,7 @@ def test_events_time_the_stream_and_one_synchronisation_ends_a_block(driver):
     assert driver.synchronisations == 0
     assert marks.seconds() == pytest.approx([0.5, 0.25])
     assert driver.synchronisations == 1
+    assert driver.streams == {"stream of cuda:0"}, "not that of whatever device is the current one"
     assert time_once(lambda: driver.run(0.3), CUDA) == pytest.approx(0.3)
 
 
@@ -202,11 +212,12 @@ def test_rapl_sums_packages_and_survives_the_wrap(tmp_path):
 
 def test_memory_of_a_phase_on_cuda(driver, monkeypatch):
     reset = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: reset.append("cache"))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset.append)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 64 * 2**20)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 96 * 2**20)
     found = {m.name: m for m in PeakMemory(CUDA).measurements("peak")}
-    assert reset == [CUDA]
+    assert reset == ["cache", CUDA], "what an earlier phase left in the cache would count as reserved"
     assert found == {"peak": 64, "peak_reserved": 96, "peak_process": 300}
 
 
@@ -217,10 +228,40 @@ def test_the_watch_sees_clocks_throttling_and_strangers(driver):
     assert (found["sm_mhz"], found["celsius"], found["foreign_processes"]) == (1980, 55, 1)
     assert found["throttle_reasons"] == ["thermal (hardware)"]
     assert machine.warning(found) == machine.THROTTLED
+    assert (found["power_limit_watts"], found["driver"]) == (700, "570.1")
+    assert machine.warning(found | {"throttle_reasons": []}) == machine.SHARED
+
+
+def test_clocks_held_back_during_a_phase_are_seen_after_it(driver):
+    """At the end of a phase the device idles and gives no reason any more; the driver's counters remember."""
+    watch = machine.Watch(CUDA)
+    time.sleep(0.05)
+    driver.violations = {0: 20_000_000, 1: 0}  # nanoseconds
+    found = watch.stop()
+    assert found["throttle_reasons"] == []
+    assert 0.1 < found["throttled_share"]["power cap"] <= 0.41
+    assert found["throttled_share"]["thermal"] == 0
+    assert machine.warning(found) == machine.THROTTLED
+
+
+@pytest.mark.parametrize(("mine", "held", "others"), [(True, 0, 1), (False, 2**20, 1), (False, 0, 2)])
+def test_strangers_are_counted_in_a_container_too(driver, monkeypatch, mine, held, others):
+    """There the driver knows this process by another number; who holds memory on the device is one of those it names."""
+    driver.pid = os.getpid() if mine else 4_000_000
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: held)
+    assert nvml.foreign_processes(CUDA) == others
+
+
+def test_a_part_of_a_device_has_a_handle_of_its_own(driver):
+    driver.known = {b"MIG-abc": "part"}
+    assert nvml._handle(CUDA) == "part"
+    nvml._handle.cache_clear()
+    driver.known = {b"GPU-other": "another device"}
+    assert nvml._handle(CUDA) is None, "rather none than the counters of another device"
+    assert nvml.clocks(CUDA) == {}
 
 
 def test_foreign_load_is_seen_on_a_cpu():
-    import os
     import subprocess
     import sys
     import time
@@ -247,20 +288,29 @@ def test_utilisation_needs_a_peak():
     assert peak_flops("NVIDIA H100 PCIe", "bfloat16") == 756.5e12
     assert peak_flops("NVIDIA L40S", "bfloat16") == 362.05e12, "not that of the L4"
     assert peak_flops("NVIDIA L4", "bfloat16") == 121e12
+    assert peak_flops("NVIDIA L40", "bfloat16") == 181.05e12
     for name in ("NVIDIA A100-SXM4-40GB", "NVIDIA A100 80GB PCIe", "A100-PCIE-40GB"):
         assert peak_flops(name, "tf32") == 156e12
     for other in (
         "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
         "NVIDIA GeForce RTX 4090 Laptop GPU",
         "NVIDIA H100 NVL",
-        "NVIDIA L40",
+        "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
     ):
         assert peak_flops(other, "bfloat16") is None, "another board, or a part of one"
     assert peak_flops("Tesla V100-SXM2-16GB", "bfloat16") is None
     for row in table():
         assert "datasheet" in row["source"] or "whitepaper" in row["source"]
+        assert "https://" in row["source"], "a page on which the figures were checked"
         assert row["float32"] > 0
     assert arithmetic(torch.bfloat16) == "bfloat16"
+    assert arithmetic(None) == "tf32", "cuDNN may use it for convolutions unless told otherwise"
+    convolution = torch.backends.cudnn.conv
+    before, convolution.fp32_precision = convolution.fp32_precision, "ieee"
+    try:
+        assert arithmetic(None) == "float32"
+    finally:
+        convolution.fp32_precision = before
     speed = Measurement(100.0, name="training_throughput", low=90.0, high=110.0, n=9, interval="order statistic")
     mfu = utilisation("training_mfu", speed, flops_per_image=2e9, peak=1e12)
     assert (mfu, mfu.low, mfu.high) == pytest.approx((0.2, 0.18, 0.22))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.measure import noise
+from bench.measure import lock, noise
 from bench.measure.doctor import abilities, facts, timer
 from bench.measure.lock import FOLDER_VARIABLE, device_lock, lock_file, physical_device
 
@@ -168,8 +168,32 @@ class device_lock_in:
         self._patch.undo()
 
 
+def test_number_and_uuid_name_one_device(monkeypatch, tmp_path):
+    """The driver's files tell the UUIDs in the order of the bus; one process says 1, another GPU-b."""
+    for bus, uuid in (("0000:65:00.0", "GPU-bbb2-11"), ("0000:17:00.0", "GPU-aaa1-11")):
+        (tmp_path / "gpus" / bus).mkdir(parents=True)
+        (tmp_path / "gpus" / bus / "information").write_text(
+            f"Model: \t NVIDIA H100\nGPU UUID: \t {uuid}\nDevice Minor: \t 0\n"
+        )
+    monkeypatch.setattr(lock, "DRIVER", tmp_path / "gpus")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "locks"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [physical_device(f"cuda:{number}") for number in (0, 1)] == ["cuda-GPU-aaa1-11", "cuda-GPU-bbb2-11"]
+    for visible in ("1", "GPU-bbb2-11", "GPU-b"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert physical_device("cuda") == "cuda-GPU-bbb2-11"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-c")
+    assert physical_device("cuda") == "cuda-MIG-c"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with lock.device_locks(
+        ["cuda", "cuda:0", "cuda:1"]
+    ):  # the first two are one device, whose lock must not wait for itself
+        assert len(list((tmp_path / "locks").iterdir())) == 2
+
+
 def test_a_device_keeps_its_lock_whatever_its_number(monkeypatch, tmp_path):
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(lock, "DRIVER", tmp_path / "nothing")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-ab")
     assert physical_device("cuda") == "cuda-3"
     assert physical_device("cuda:1") == "cuda-GPU-ab"

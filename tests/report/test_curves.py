@@ -24,7 +24,7 @@ def number(name, value, source="kernel", direction="lower", **more):
     return MeasurementFields(name=name, value=value, source=source, direction=direction, **more)
 
 
-def record(model, seed, values, final, *, target=None, prices=None, status="complete", seconds=16.0, curves=None):
+def record(model, seed, values, final, *, target=None, price=None, status="complete", seconds=16.0, curves=None):
     """A run of ``seconds`` whose quality at 1/8, 1/4 and 1/2 of the budget is ``values``, and ``final`` at the end."""
     points = [
         CurvePoint(
@@ -42,7 +42,7 @@ def record(model, seed, values, final, *, target=None, prices=None, status="comp
     }
     return Record(
         trial=f"{model}{seed}", suite="s", dataset="digits", model=model, seed=seed, status=status, started="",
-        budget={"seconds": seconds}, config={"rank_by": KID, "target": target, "prices": prices},
+        budget={"seconds": seconds}, config={"rank_by": KID, "target": target, "price": price},
         measurements=[number(name, value, "cost") for name, value in costs.items()] + ([number(KID, final)] if final else []),
         scoring={}, environment="e", provenance={"hardware": {"cpu": "AMD EPYC"}},
         curves=curves if curves is not None else {"training": points},
@@ -103,12 +103,13 @@ def test_ranks_change_with_the_budget():
 
 
 def test_the_tables(tmp_path):
-    prices = {"date": "2026-11-01", "currency": "USD", "per_hour": {"EPYC": 3.6}}
+    price = {"device": "AMD EPYC", "per_hour": 3.6, "currency": "USD", "date": "2026-11-01", "source": "the bill"}
     target = {"metric": KID, "value": 0.2}
-    records = [record(r.model, r.seed, (0.5, 0.3, 0.2), 0.15, target=target, prices=prices) for r in FAST] + NEVER
+    records = [record(r.model, r.seed, (0.5, 0.3, 0.2), 0.15, target=target, price=price) for r in FAST] + NEVER
     text = costs_markdown(records)
     assert "| fast | 3 of 3 (44% to 100%) | 8 [4, 8] | 500 | 0.00800 USD |" in text
     assert "| never | 0 of 3 (0% to 56%) | > 18 | – | – |" in text
+    assert "Cost: seconds by the price of the device, 3.6 USD an hour, price of 2026-11-01 (the bill)." in text
     assert "set by the suite" in text
     assert "The order is the same at every checkpoint" in text
     assert "| fast | 0.25 | 4 | 250 | 1.25e+03 | 0.3000 |" in text, "three equal seeds"

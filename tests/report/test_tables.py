@@ -14,7 +14,7 @@ from bench.report.leaderboard import leaderboard, leaderboards
 from bench.report.markdown import board_markdown, escape, leaderboard_csv, leaderboard_markdown
 from bench.report.terminal import leaderboard_renderable
 
-from .results import BITS, COVERAGE, FD, KID, SPEED, example, failure, frame, rows
+from .results import BITS, COVERAGE, FD, KID, MONEY, SPEED, example, failure, frame, rows
 
 
 def tables(markdown):
@@ -86,6 +86,15 @@ def test_hostile_text_stays_text():
     assert "<em>" not in html.replace("<em><strong>not ranked: incomplete</strong></em>", "")
     assert "&lt;script&gt;alert(1)&lt;/script&gt; | [x](http://evil) `a` *b* _c_ second line." in html
     assert escape("kid_effnetlite0 [1.0, 2.0]") == "kid_effnetlite0 [1.0, 2.0]"
+
+
+def test_a_price_is_said_with_its_day_before_all_warnings():
+    price = "price of 2026-01-02 (the bill), stale: more than six months older than the run"
+    parts = [rows("vae", {MONEY: [0.1, 0.1, 0.1]}, note=price), rows("gan", {KID: [0.1, 0.2, 0.3]})]
+    parts.append(rows("vae", {KID: [0.1, 0.2, 0.3]}, note="another warning"))
+    board = leaderboard(frame(*parts))
+    assert f"P{price[1:]}: cost_per_run (vae)." in footnotes(board)
+    assert not any("price" in warning for warning in warnings(board))
 
 
 def test_footnotes_say_what_the_reader_must_know():
