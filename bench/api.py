@@ -74,6 +74,9 @@ def resolve_device(device: str) -> str:
     if device == "cuda" or device.startswith("cuda:"):
         if not provenance.has_cuda():
             raise BenchError("--device cuda: torch finds no CUDA device here; use --device cpu")
+        number, count = device.partition(":")[2] or "0", provenance.cuda_devices()
+        if not number.isdecimal() or int(number) >= count:
+            raise BenchError(f"--device {device}: there are {count} CUDA devices here, numbered from 0")
         return device
     raise BenchError(f"--device takes auto, cpu or cuda, got '{device}'")
 

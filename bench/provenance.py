@@ -33,11 +33,21 @@ def file_sha256(path: Path) -> str:
 @functools.cache
 def has_cuda() -> bool:
     """Is there a CUDA device that torch can use? Imports torch only where a driver is present."""
-    if not any(Path("/dev").glob("nvidia[0-9]*")) and not os.environ.get("CUDA_VISIBLE_DEVICES"):
+    driver = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()  # the second under WSL
+    if not driver and not os.environ.get("CUDA_VISIBLE_DEVICES"):
         return False
     import torch
 
     return torch.cuda.is_available()
+
+
+def cuda_devices() -> int:
+    """How many CUDA devices torch can use."""
+    if not has_cuda():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 @functools.cache
@@ -114,5 +124,6 @@ def environment(device: str) -> tuple[str, dict[str, Any]]:
         "torch": torch.__version__.partition("+")[0],
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
+    speed["device"] = device.partition(":")[0]  # equal devices of one machine are one environment
     del speed["memory_gib"]
     return short_hash(speed), found

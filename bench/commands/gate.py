@@ -43,6 +43,7 @@ def gate(
     """
     from bench.config_file import find_config
     from bench.gate.judge import gate_sides
+    from bench.gate.margins import stored_margins
     from bench.gate.sides import load_side
     from bench.report.verdicts import Verdicts, merged
 
@@ -52,7 +53,8 @@ def gate(
     family = declared_family(path)
     if not results.exists():
         raise BenchError(f"no results at '{results}'; run `bench run {family.suite}` first or give --results")
-    verdicts = gate_sides(load_side(baseline, results), load_side(str(results)), family)
+    noise = stored_margins(results) if any(member.margin is None for member in family.metrics) else {}
+    verdicts = gate_sides(load_side(baseline, results), load_side(str(results)), family, noise)
     if speed is not None:
         try:
             text = speed.read_text(encoding="utf-8")

@@ -17,6 +17,9 @@ from typing import Any, Protocol
 
 from bench.plan import Trial
 
+NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+"""Makes torch ask NVML whether there is a device. Asking the CUDA runtime before a fork would keep the forked trial from using it."""
+
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -72,6 +75,7 @@ class LocalExecutor:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=(out.parent / "worker.log").open("ab"),
+                env={**os.environ, NVML_CHECK: "1"},
                 start_new_session=True,  # Ctrl-C reaches the run alone, which then decides
             )
         return self._server

@@ -35,7 +35,7 @@ class Parallel:
 
 def measure_processes(setup: Setup, processes: int) -> Parallel:
     """Start ``processes`` through torchrun and time their training. BenchError where they fail, with the last line they wrote."""
-    available = provenance.usable_cores() if setup.device == "cpu" else _devices()
+    available = provenance.usable_cores() if setup.device == "cpu" else provenance.cuda_devices()
     if not 1 <= processes <= available:
         raise BenchError(
             f"--processes takes numbers up to the {available} {'cores' if setup.device == 'cpu' else 'devices'} here"
@@ -96,12 +96,6 @@ def main(request: Path, out: Path) -> None:
     if rank == 0:
         out.write_text(json.dumps(blocks))
     dist.destroy_process_group()
-
-
-def _devices() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 if __name__ == "__main__":

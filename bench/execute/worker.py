@@ -72,6 +72,7 @@ def serve(events: TextIO) -> int:
         try:
             trial = read_trial(Path(request["trial"]))
             _warm(trial)
+            _check_untouched(trial)
             with device_lock(trial.device, lambda: emit(WAITING)):
                 _fork(trial, Path(request["out"]), events, emit)
         except BenchError as error:
@@ -123,6 +124,17 @@ def _warm(trial: Trial) -> None:
     for part in (*trial.metrics, *([trial.extractor] if trial.extractor else [])):
         registry.load(part.target)
     plan.load_data(trial.dataset_target, trial.dataset_options)
+
+
+def _check_untouched(trial: Trial) -> None:
+    """BenchError where importing the trial's parts started CUDA: a process that is forked from here could not use it."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        raise BenchError(
+            f"importing what {trial} needs put something on a CUDA device, which keeps trials from using it; "
+            "create tensors when a model or data set is made, not when its module is imported"
+        )
 
 
 def _search(trial: Trial) -> None:

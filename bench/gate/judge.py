@@ -41,16 +41,6 @@ def compare_sides(
     speed and memory what ``noise`` (environment -> margin, see bench.gate.margins) says where that is more.
     """
     given = None if margin is None else Margin.parse(margin)
-    usual = Margin(USUAL, relative=True)
-
-    def allowed(row: Row | None, metric: str) -> Margin:
-        cell = row.cells.get(metric) if row else None
-        if given is not None or cell is None or not cell.hardware:
-            return given or usual
-        texts = cell.facts.get("environment", ())
-        here = [share for key, share in (noise or {}).items() if any(text.startswith(key) for text in texts)]
-        return Margin(max([USUAL, *here]), relative=True)
-
     pairs = _pairs(base, head)
     pairs = [(a, b) for a, b in pairs if "trained" in _roles(a, b)] or pairs
     if not any(a and b for a, b in pairs):
@@ -59,7 +49,7 @@ def compare_sides(
         )
     names = _named(metrics, pairs) if metrics is not None else _headline(pairs)
     judgements = [
-        _judge(a, b, metric, allowed(a, metric), None)
+        _judge(a, b, metric, given or _usual_margin(a, metric, noise or {}), None)
         for a, b in pairs
         for metric in names
         if _has(metric, a) or _has(metric, b)
@@ -77,13 +67,21 @@ def compare_sides(
     return Verdicts("compare", _shown(base), _shown(head), alpha, tuple(lines), tuple(notes))
 
 
-def gate_sides(base: Side, head: Side, family: Gate) -> Verdicts:
+def _usual_margin(row: Row | None, metric: str, noise: Mapping[str, float]) -> Margin:
+    """Where nobody gave one: 5 %; of speed and memory what ``noise`` says of the environment, where that is more."""
+    cell = row.cells.get(metric) if row else None
+    texts = cell.facts.get("environment", ()) if cell is not None and cell.hardware else ()
+    here = [share for key, share in noise.items() if any(text.startswith(key) for text in texts)]
+    return Margin(max([USUAL, *here]), relative=True)
+
+
+def gate_sides(base: Side, head: Side, family: Gate, noise: Mapping[str, float] | None = None) -> Verdicts:
     """Whether ``head`` regressed against ``base`` in the declared family.
 
     Trained models are compared by paired seeds. Models that do not train (baselines, floor) and trials whose samples are the
     same to the byte are compared number by number: exactly, or within the sampling error where the samples differ. Speed that
     was measured in two sessions cannot fail the gate: what looks slower is inconclusive until `bench ab` measures both
-    side by side.
+    side by side. noise: as for ``compare_sides``, for members of the family without a margin.
     """
     pairs = [(a, b) for a, b in _pairs(base, head, family.suite)]
     if not pairs:
@@ -91,8 +89,9 @@ def gate_sides(base: Side, head: Side, family: Gate) -> Verdicts:
     judgements = []
     for member in family.metrics:
         _named([member.metric], pairs)
-        allowed = Margin.parse(member.margin or f"{USUAL:.0%}")
+        given = None if member.margin is None else Margin.parse(member.margin)
         for a, b in pairs:
+            allowed = given or _usual_margin(a, member.metric, noise or {})
             if _has(member.metric, a) or _has(member.metric, b) or _lost(a, b):
                 judgements.append(_judge(a, b, member.metric, allowed, member.direction))
     judgements = _without_untimed(judgements)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ from bench.training.resume import Checkpoints
 
 WARMUP_STEPS = 3
 BLOCK_SECONDS = 0.25
+COLLECT_SECONDS = 5.0
+"""How often garbage is collected, off the clock: what reference cycles hold would else stay for the whole of a long training."""
 
 
 @dataclasses.dataclass
@@ -191,6 +194,7 @@ def train(
         if resume is not None:
             began = time.perf_counter() - resume.restore(model, average, batches, result)
             block_began, block_start, held = time.perf_counter(), result.steps, present_mib(device)
+        collected = time.perf_counter()
         due = [share for share in checkpoints if spent() / budget_amount < share < 1]
         marks.mark()
         while spent() < budget_amount:
@@ -228,6 +232,11 @@ def train(
                 began += time.perf_counter() - paused
             if watch:
                 began += watch(result, spent() / budget_amount)
+            if time.perf_counter() - collected > COLLECT_SECONDS:
+                paused = time.perf_counter()
+                gc.collect()
+                collected = time.perf_counter()
+                began += collected - paused
             if keep and resume is not None:
                 paused = time.perf_counter()
                 resume.save(model, average, batches, result, paused - began)
@@ -245,8 +254,9 @@ def train(
 def _collect_losses(pending: list[dict[str, float | Tensor]], result: TrainingResult) -> None:
     """Mean of each loss over the block; one transfer a block."""
     for name in pending[0] if pending else ():
-        values = torch.stack([torch.as_tensor(losses[name], dtype=torch.float32).detach() for losses in pending])
-        mean = float(values.mean())
+        values = [torch.as_tensor(losses[name], dtype=torch.float32).detach() for losses in pending]
+        where = values[-1].device  # a loss that a model only remembers may still be on the host
+        mean = float(torch.stack([value.to(where) for value in values]).mean())
         if not math.isfinite(mean):
             raise TrialFailure("diverged", f"loss '{name}' is {mean} at step {result.steps}")
         result.losses.setdefault(name, []).append(mean)

@@ -93,6 +93,10 @@ def test_without_a_margin_speed_gets_twice_the_stored_noise_and_quality_five_per
     assert any("12.6%, twice what this machine differs from itself" in note for note in verdicts.notes)
     given = compare_sides(side(records), side(again), margin="7%", noise=noise)
     assert {line.margin for line in given.lines} == {0.07}
+    gated = gate_sides(side(records), side(again), family(SPEED, margin=None), noise)
+    assert [line.margin for line in gated.lines] == [pytest.approx(0.126, abs=0.001)], (
+        "bench gate: a member without a margin"
+    )
     # bench ab: --margin, then [gate], then the noise of this very machine, which is not stored here
     margins, note = margins_of(["sampling_throughput", "training_throughput"], family(SPEED), None, tmp_path, "cpu")
     assert margins == {"sampling_throughput": 0.1, "training_throughput": 0.05}
