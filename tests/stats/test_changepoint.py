@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.stats.changepoint import ChangePoint, MINIMUM_SEGMENT, best_split, change_points
+from bench.stats.changepoint import MINIMUM_SEGMENT, ChangePoint, best_split, change_points
 
 
 def split_by_hand(x):
