@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from bench.record import Direction, Measurement
+from bench.stats.intervals import median_interval, wilson_interval
 
 SMALLEST_N = 30
 """Below this many examples no interval for a mean is offered: with skewed values it would cover too seldom."""
@@ -74,23 +75,16 @@ def ratio_of_means(
     return mean_of(ratio + (top - ratio * bottom) / bottom.mean(), name=name, unit=unit, direction=direction)
 
 
-def wilson(successes: float, n: float) -> tuple[float, float]:
-    """95 % score interval of a proportion. "Probable Inference, the Law of Succession", Wilson 1927."""
-    z = float(stats.norm.ppf(0.975))
-    p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
-
-
 def proportion_of(hits: ArrayLike, *, name: str, direction: Direction = "higher") -> Measurement:
     """The share of True in independent booleans ``(n,)`` with its Wilson interval."""
     array = np.asarray(hits, dtype=bool).ravel()
     n = len(array)
     if n == 0:
         return Measurement(float("nan"), name=name, n=0, direction=direction, note="no example to count")
-    low, high = wilson(int(array.sum()), n)
-    return Measurement(float(array.mean()), name=name, low=low, high=high, n=n, direction=direction, interval="wilson")
+    share = wilson_interval(int(array.sum()), n)
+    return Measurement(
+        share.value, name=name, low=share.low, high=share.high, n=n, direction=direction, interval="wilson"
+    )
 
 
 def area_under_roc(negatives: ArrayLike, positives: ArrayLike, *, name: str) -> Measurement:
@@ -143,16 +137,11 @@ def difference_of_proportions(
 
 def newcombe(p: float, n: float, q: float, m: float) -> tuple[float, float]:
     """95 % interval of the difference of two independent proportions ``p`` of ``n`` and ``q`` of ``m``."""
-    (low_p, high_p), (low_q, high_q) = wilson(p * n, n), wilson(q * m, m)
+    first, second = wilson_interval(p * n, n), wilson_interval(q * m, m)
+    assert first.bounds
+    assert second.bounds
+    (low_p, high_p), (low_q, high_q) = first.bounds, second.bounds
     return p - q - float(np.hypot(p - low_p, high_q - q)), p - q + float(np.hypot(high_p - p, q - low_q))
-
-
-def median_interval(values: ArrayLike) -> tuple[float, float, float]:
-    """(median, low, high): the 95 % interval from order statistics (sign test), free of any distribution."""
-    ordered = np.sort(np.asarray(values, dtype=np.float64).ravel())
-    n = len(ordered)
-    rank = max(0, int(stats.binom.ppf(0.025, n, 0.5)) - 1)
-    return float(np.median(ordered)), float(ordered[rank]), float(ordered[n - 1 - rank])
 
 
 def ratio_of_medians(
@@ -163,18 +152,19 @@ def ratio_of_medians(
     Interval: the two order-statistic intervals combined on the log scale by MOVER ("Construction of Confidence Limits about
     Effect Measures", Donner and Zou 2012). None below 30 values of either, nor where a median's interval reaches 0.
     """
-    (top, top_low, top_high), (bottom, bottom_low, bottom_high) = (
-        median_interval(values) for values in (numerator, denominator)
-    )
-    n, smaller = np.size(numerator), min(np.size(numerator), np.size(denominator))
-    value = top / bottom if bottom else float("nan")
+    top, bottom = median_interval(numerator), median_interval(denominator)
+    n, smaller = top.n, min(top.n, bottom.n)
+    value = top.value / bottom.value if bottom.value else float("nan")
     plain = Measurement(value, name=name, n=n, direction=direction)
     if smaller < SMALLEST_N:
         return plain.replace(note=f"no interval: {smaller} values are below {SMALLEST_N}")
-    if not (top_low > 0 and bottom_low > 0):
+    assert top.bounds
+    assert bottom.bounds
+    if not (top.bounds[0] > 0 and bottom.bounds[0] > 0):
         return plain.replace(note="no interval: a median is at 0")
-    down = np.hypot(np.log(top / top_low), np.log(bottom_high / bottom))
-    up = np.hypot(np.log(top_high / top), np.log(bottom / bottom_low))
+    (top_low, top_high), (bottom_low, bottom_high) = top.bounds, bottom.bounds
+    down = np.hypot(np.log(top.value / top_low), np.log(bottom_high / bottom.value))
+    up = np.hypot(np.log(top_high / top.value), np.log(bottom.value / bottom_low))
     return plain.replace(
         low=float(value * np.exp(-down)), high=float(value * np.exp(up)), interval="order statistics, MOVER on log"
     )

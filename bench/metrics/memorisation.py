@@ -19,7 +19,6 @@ from bench.metrics.intervals import (
     mean_of,
     proportion_of,
     ratio_of_medians,
-    wilson,
 )
 from bench.metrics.layers import first_layer, named_after, named_with_layer, widest_layer
 from bench.metrics.neighbours import check_features, nearest
@@ -159,8 +158,9 @@ def memorisation_verdict(
 
 def _authpct(to_train: np.ndarray, of_neighbour: np.ndarray) -> Measurement:
     share = proportion_of(to_train > of_neighbour, name="authpct")
-    low, high = wilson(round(share * len(to_train)), len(to_train))
-    return share.replace(value=100 * share, low=100 * low, high=100 * high, unit="%")
+    assert share.low is not None
+    assert share.high is not None
+    return share.replace(value=100 * share, low=100 * share.low, high=100 * share.high, unit="%")
 
 
 def _nearest_train_ratio(distances: TrainDistances) -> Measurement:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.intervals import SMALLEST_N, median_interval
+from bench.metrics.intervals import SMALLEST_N
 from bench.metrics.layers import first_layer, named_after
 from bench.metrics.precision_recall import realism_score
 from bench.record import Measurement
+from bench.stats.survival import censored_median
 
 
 def median_realism(real: np.ndarray, fake: np.ndarray, k: int = 3) -> Measurement:
@@ -17,11 +18,11 @@ def median_realism(real: np.ndarray, fake: np.ndarray, k: int = 3) -> Measuremen
     The interval (order statistics) is over samples, for this reference; none below 30 samples.
     """
     scores = realism_score(real, fake, k)
-    median, low, high = median_interval(scores)
-    plain = Measurement(median, name="realism", n=len(scores), direction="higher")
-    if len(scores) < SMALLEST_N or not np.isfinite(high):
+    found = censored_median(scores, scores)  # the score of an exact copy is infinite
+    plain = Measurement(found.value, name="realism", n=found.n, direction="higher")
+    if found.n < SMALLEST_N or found.high is None or not np.isfinite(found.high):
         return plain.replace(note=f"no interval: fewer than {SMALLEST_N} samples, or exact copies of real ones")
-    return plain.replace(low=low, high=high, interval="order statistics, this reference")
+    return plain.replace(low=found.low, high=found.high, interval="order statistics, this reference")
 
 
 class Realism(Metric):

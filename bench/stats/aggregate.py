@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
+from scipy import optimize, special
 
 from bench.errors import BenchError
 from bench.stats.intervals import Estimate, wilson_interval
@@ -86,28 +86,34 @@ def aggregate(
     )
 
 
-def probability_of_improvement(
-    first: ArrayLike, second: ArrayLike, level: float = 0.95, resamples: int = 2_000, seed: int = 0
-) -> Estimate:
+def probability_of_improvement(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
     """How often a run of ``second`` scores higher than a run of ``first`` on the same task, mean over tasks; ties count half.
 
-    The mean over tasks of the Mann-Whitney statistic U / (n m), with a stratified bootstrap interval inside [0, 1].
+    The mean over tasks of the Mann-Whitney statistic U / (n m). Its interval holds every probability p that the statistic does not
+    lie ``z`` standard errors from, the standard error taken at p: method 5 of Newcombe, "Confidence intervals for an effect size
+    measure based on the Mann-Whitney statistic, part 2" (Statistics in Medicine 2006), with the variances of the tasks added. The
+    stratified bootstrap of the paper has no width where one model always wins: three seeds on one task it covers 50 % of the time.
     first, second: ``(seeds, tasks)`` each, the same tasks; higher is better.
     """
     a, b = score_matrix(first), score_matrix(second)
     if a.shape[1] != b.shape[1]:
         raise BenchError(f"both models need the same tasks, got {a.shape[1]} and {b.shape[1]}")
     value = float(_wins(a, b))
-    counts = np.concatenate([np.isfinite(a).sum(axis=0), np.isfinite(b).sum(axis=0)])
-    total = int(counts.sum())
-    if counts.min() < 2:
+    n, m = np.isfinite(a).sum(axis=0), np.isfinite(b).sum(axis=0)
+    total = int(n.sum() + m.sum())
+    if min(n.min(), m.min()) < 2:
         return Estimate(value, None, None, total, "none")
-    rng = np.random.default_rng(seed)
-    replicates = _wins(resampled(a, resamples, rng), resampled(b, resamples, rng))
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-    stretch = small_sample_stretch(total - counts.size, level)
-    low, high = value - stretch * max(0.0, value - low), value + stretch * max(0.0, high - value)
-    return Estimate(value, float(max(0.0, low)), float(min(1.0, high)), total, "stratified bootstrap")
+    z = float(special.ndtri(0.5 + level / 2))
+
+    def excess(p: float) -> float:
+        """Below zero inside the interval."""
+        concentration = ((n + m) / 2 - 1) * ((1 - p) / (2 - p) + p / (1 + p))
+        return (p - value) ** 2 - z * z * p * (1 - p) * float(((1 + concentration) / (n * m)).sum()) / n.size**2
+
+    hair = 1e-9  # at 0 and 1 themselves the standard error vanishes
+    low = 0.0 if value < hair else float(optimize.brentq(excess, 0.0, min(value, 1 - hair)))
+    high = 1.0 if value > 1 - hair else float(optimize.brentq(excess, max(value, hair), 1.0))
+    return Estimate(value, low, high, total, "newcombe")
 
 
 class Profile(NamedTuple):
@@ -129,8 +135,8 @@ def performance_profile(scores: ArrayLike, thresholds: Sequence[float], level: f
     x, t = score_matrix(scores), np.asarray(thresholds, dtype=float)
     above = np.where(np.isfinite(x)[..., None], x[..., None] > t, np.nan)
     shares = np.asarray(np.nanmean(np.nanmean(above, axis=0), axis=0))
-    runs = math.floor(x.shape[1] ** 2 / (1 / np.isfinite(x).sum(axis=0)).sum() + 1e-9)
-    found = [wilson_interval(round(float(share) * runs), runs, level) for share in shares]
+    runs = float(x.shape[1] ** 2 / (1 / np.isfinite(x).sum(axis=0)).sum())
+    found = [wilson_interval(min(1.0, float(share)) * runs, runs, level) for share in shares]
     return Profile(t, shares, np.array([e.low for e in found]), np.array([e.high for e in found]))
 
 

@@ -7,6 +7,7 @@ is no accident; then look again on both sides. Pure functions, no I/O.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -30,8 +31,10 @@ class ChangePoint(NamedTuple):
 
     @property
     def change(self) -> float:
-        """``after / before - 1``; infinite where the level was zero."""
-        return (self.after - self.before) / abs(self.before) if self.before else float("inf") * np.sign(self.after)
+        """``after / before - 1``; infinite where the level was zero and no longer is."""
+        if self.before == 0:
+            return math.copysign(math.inf, self.after) if self.after else 0.0
+        return (self.after - self.before) / abs(self.before)
 
 
 def change_points(

@@ -103,7 +103,8 @@ def compare_seeds(
     p_not_worse = test(sign * a, sign * b, bound, "less").p
     p_not_better = test(sign * a, sign * b, -bound, "greater").p
     spread = (b - a).std(ddof=1) if paired and a.size > 1 else _pooled(a, b)
-    detectable = minimum_detectable_effect(float(spread), a.size, None if paired else b.size)
+    testable = paired or min(a.size, b.size) > 1
+    detectable = minimum_detectable_effect(float(spread), a.size, None if paired else b.size) if testable else None
     low, high = (None if end is None else back(end) for end in (difference.low, difference.high))
     return Comparison(
         metric=metric,

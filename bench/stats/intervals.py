@@ -67,13 +67,14 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
     return Estimate(mean, mean - half, mean + half, int(x.size), "t")
 
 
-def wilson_interval(successes: int, n: int, level: float = 0.95) -> Estimate:
+def wilson_interval(successes: float, n: float, level: float = 0.95) -> Estimate:
     """Proportion with the score interval (Wilson, "Probable inference, the law of succession ...", JASA 1927).
 
-    value: ``successes / n``. Stays inside [0, 1] and is honest at 0 and n successes, unlike ``p ± 1.96 se``.
+    value: ``successes / n``. Stays inside [0, 1] and is honest at 0 and n successes, unlike ``p ± 1.96 se``. Both counts may be
+    fractions: effective numbers of examples.
     """
-    if n < 1 or not 0 <= successes <= n:
-        raise BenchError(f"a proportion needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
+    if not (n >= 1 and 0 <= successes <= n):
+        raise BenchError(f"a proportion needs 0 <= successes <= n and n >= 1, got {successes:g} of {n:g}")
     z = float(special.ndtri(0.5 + level / 2))
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)

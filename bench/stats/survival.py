@@ -15,7 +15,7 @@ from bench.stats.intervals import Estimate
 def censored_median(low: Sequence[float], high: Sequence[float], level: float = 0.95) -> Estimate:
     """Median time until an event, by the ends of the bracket that holds each time; ``high`` is inf where it never came.
 
-    value: the median of the upper ends, inf where the event came to less than half. With all censoring at the end of the watch it
+    value: the median of the upper ends, inf where the event came to half or less. With all censoring at the end of the watch it
     is the median of Kaplan & Meier ("Nonparametric estimation from incomplete observations", JASA 1958). The interval lies between
     two order statistics, the lower one of the lower ends and the upper one of the upper ends: it covers at least ``level``
     whatever the distribution, and however wide the brackets are (David & Nagaraja, "Order Statistics", 2003, section 7.1). Needs 6

@@ -49,7 +49,7 @@ def sign_flip_test(
     """
     d = finite_values(differences, "differences")
     means, total = subset_means(d, seed)
-    slack = 1e-12 * max(1.0, float(np.abs(d).max()), abs(margin))  # equal sums must count as equal
+    slack = 1e-12 * max(float(np.abs(d).max()), abs(margin))  # equal sums must count as equal, whatever the unit
     greater = (1 + int((means <= margin + slack).sum())) / total
     less = (1 + int((means >= margin - slack).sum())) / total
     p = {"greater": greater, "less": less, "two-sided": min(1.0, 2 * min(greater, less))}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.stats.changepoint import MINIMUM_SEGMENT, best_split, change_points
+from bench.stats.changepoint import MINIMUM_SEGMENT, ChangePoint, best_split, change_points
 
 
 def split_by_hand(x):
@@ -92,3 +92,8 @@ def test_wrong_input_is_one_sentence():
         change_points([1, 2, 3], alpha=0)
     with pytest.raises(BenchError, match="not finite"):
         change_points([1, np.nan, 3])
+
+
+def test_a_level_that_stays_at_zero_has_not_changed():
+    assert ChangePoint(3, 0.0, 0.0, 0.01).change == 0.0
+    assert ChangePoint(3, 0.0, -2.0, 0.01).change == -np.inf

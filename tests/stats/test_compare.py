@@ -97,6 +97,8 @@ def test_one_or_two_seeds_say_what_is_missing():
     [one] = decide([compare_seeds("m", {0: 1.0}, {0: 2.0}, "lower")])
     assert (one.verdict, one.change.low, one.detectable) == ("inconclusive", None, None)
     assert "one seed" in one.reason
+    single = compare_seeds("m", {0: 1.0}, seeds(np.arange(1.0, 6.0), first=3), "lower")
+    assert (single.paired, single.detectable) == (False, None)  # Welch's test needs two a side
     [none] = decide([compare_seeds("m", {0: 1.0}, {}, "lower")])
     assert (none.verdict, none.reason) == ("not comparable", "no completed trial of head has it")
 

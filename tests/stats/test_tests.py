@@ -177,3 +177,8 @@ def test_holm_keeps_the_family_wise_rate_among_true_and_false_hypotheses():
         found += rejected[:5].sum()
     assert alarms / draws <= 0.05 + 4 * (0.05 / draws) ** 0.5
     assert found / draws / 5 > 0.8
+
+
+def test_sign_flips_do_not_depend_on_the_unit():
+    d = np.random.default_rng().normal(0.5, 1, 8)
+    assert sign_flip_test(1e-15 * d, 1e-16).p == sign_flip_test(d, 0.1).p == sign_flip_test(1e15 * d, 1e14).p
