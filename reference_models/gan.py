@@ -22,7 +22,6 @@ from reference_models.adversarial import (
 )
 from reference_models.networks.build import decoder, encoder
 from reference_models.options import at_least_one, one_of, positive
-from reference_models.schedules import set_late_decay
 
 GRADIENT_PENALTY = 10.0  # weight, as in the paper
 R1_EVERY = 16  # steps of the discriminator from one R1 penalty to the next ("lazy", StyleGAN2)
@@ -93,8 +92,6 @@ class GAN(GenerativeModel):
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         """One step of the discriminator and, every ``critic_steps``-th time, one of the generator, on the same fakes."""
-        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
-            set_late_decay(optimizer, progress)
         generator_too = self.steps % self.config.critic_steps == 0
         with torch.set_grad_enabled(generator_too):
             fake = self.generate(torch.randn(len(batch), self.config.latent, device=batch.x.device))

@@ -20,7 +20,6 @@ from reference_models.adversarial import advantage, discriminator_loss, generato
 from reference_models.networks.conv import halvings
 from reference_models.networks.equalised import EqualisedConv2d, EqualisedLinear, MinibatchStd, PixelNorm
 from reference_models.options import at_least_one
-from reference_models.schedules import set_late_decay
 
 R1_EVERY = 16
 GRADIENT_PENALTY, DRIFT = 10.0, 1e-3
@@ -39,13 +38,13 @@ class ProgressiveGAN(GenerativeModel):
 
     @dataclasses.dataclass(frozen=True)
     class Config:
-        """latent: size of the noise. width: channels at the full resolution; they double with each halving, up to 8 x width.
+        """latent: size of the noise. width: channels at the full resolution; they double with each halving, up to 4 x width.
         loss: "wgan-gp" (the paper's) or "non-saturating" with R1. r1: gamma of R1. progressive: False trains the same
         networks at the full resolution from the start. last: share of the budget for the full resolution after it has faded in.
         """
 
         latent: int = 64
-        width: int = 8
+        width: int = 16
         loss: str = "non-saturating"
         r1: float = 0.1
         progressive: bool = True
@@ -68,7 +67,7 @@ class ProgressiveGAN(GenerativeModel):
         c = self.config
         assert isinstance(space, ImageSpace)
         self.levels = halvings(space) + 1
-        widths = [c.width * min(2 ** (self.levels - 1 - level), 8) for level in range(self.levels)]
+        widths = [c.width * min(2 ** (self.levels - 1 - level), 4) for level in range(self.levels)]
         smallest = (space.height >> (self.levels - 1), space.width >> (self.levels - 1))
         self.generator = Generator(space.channels, c.latent, widths, smallest)
         self.discriminator = Discriminator(space.channels, widths, smallest)
@@ -93,8 +92,6 @@ class ProgressiveGAN(GenerativeModel):
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         """One step of the discriminator, one of the generator, at the level that the progress gives."""
         c, level = self.config, self.level_at(progress)
-        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
-            set_late_decay(optimizer, progress)
         self.stage.fill_(round(1000 * level))
         real = real_at(batch.x, level, self.levels)
         fake = self.generator(torch.randn(len(batch), c.latent, device=batch.x.device), level).float()

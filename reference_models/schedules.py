@@ -17,15 +17,6 @@ def set_learning_rate(optimizer: Optimizer, peak: float, progress: float) -> Non
         group["lr"] = peak * warm * (1.0 - progress)
 
 
-def set_late_decay(optimizer: Optimizer, progress: float) -> None:
-    """The rate that the optimizer was made with for the first half of the budget, then linear decay to zero at its end.
-
-    For players of a game: they circle as long as their rate is high, and the average of weights on a circle is none of them.
-    """
-    for group in optimizer.param_groups:
-        group["lr"] = optimizer.defaults["lr"] * min(1.0, 2.0 * (1.0 - progress))
-
-
 def draw_times(n: int, kind: str, device: torch.device, shift: float = 0.0) -> Tensor:
     """``(n,)`` times in (0, 1), stratified over the batch: less noise in the loss than independent draws.
 

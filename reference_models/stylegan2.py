@@ -26,7 +26,6 @@ from reference_models.adversarial import (
 from reference_models.networks.conv import halvings
 from reference_models.networks.equalised import Blur, EqualisedConv2d, EqualisedLinear, MinibatchStd, PixelNorm
 from reference_models.options import at_least_one, between, positive
-from reference_models.schedules import set_late_decay
 
 R1_EVERY, PATH_EVERY = 16, 8  # steps between two penalties ("lazy regularisation", 3.1)
 PATH_DECAY = 0.01  # of the running mean of path lengths
@@ -48,13 +47,13 @@ class StyleGAN2(GenerativeModel):
 
     @dataclasses.dataclass(frozen=True)
     class Config:
-        """latent: size of z and w. width: channels at the full resolution; they double with each halving, up to 8 x width.
+        """latent: size of z and w. width: channels at the full resolution; they double with each halving, up to 4 x width.
         mapping: layers of the mapping network. r1: gamma of R1. path_length: weight of that penalty, 0 for none: in
         trainings of minutes it holds the generator back, and the samples collapse.
         truncation: psi of sampling, w = mean + psi (w - mean); 1 leaves w as it is. augment: DiffAugment."""
 
         latent: int = 64
-        width: int = 8
+        width: int = 16
         mapping: int = 2
         r1: float = 0.1
         path_length: float = 0.0
@@ -78,7 +77,7 @@ class StyleGAN2(GenerativeModel):
         c = self.config
         assert isinstance(space, ImageSpace)
         levels = halvings(space) + 1
-        widths = [c.width * min(2 ** (levels - 1 - level), 8) for level in range(levels)]
+        widths = [c.width * min(2 ** (levels - 1 - level), 4) for level in range(levels)]
         smallest = (space.height >> (levels - 1), space.width >> (levels - 1))
         self.mapping = mapping_network(c.latent, c.mapping)
         self.synthesis = Synthesis(space.channels, c.latent, widths, smallest)
@@ -95,8 +94,6 @@ class StyleGAN2(GenerativeModel):
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         """One step of the discriminator, one of the generator; every so often their penalties, as steps of their own."""
-        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
-            set_late_decay(optimizer, progress)
         z = torch.randn(len(batch), self.config.latent, device=batch.x.device)
         w = self.mapping(z).float()
         self.mean_style.lerp_(w.detach().mean(0), MEAN_STYLE_DECAY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reference_models.schedules import draw_times, set_late_decay, set_learning_rate
+from reference_models.schedules import draw_times, set_learning_rate
 
 
 @pytest.mark.parametrize("times", ["uniform", "logit-normal"])
@@ -30,12 +30,3 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
     assert rate(0.03) == pytest.approx(0.097)
     assert rate(0.5) == pytest.approx(0.05)
     assert rate(1.0) == 0
-
-
-def test_late_decay_holds_the_first_rate_and_ends_at_zero() -> None:
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.2)
-    rates = []
-    for progress in (0.0, 0.5, 0.75, 1.0):
-        set_late_decay(optimizer, progress)
-        rates.append(optimizer.param_groups[0]["lr"])
-    assert rates == pytest.approx([0.2, 0.2, 0.1, 0.0])
