@@ -72,7 +72,7 @@ class CascadedDiffusion(GenerativeModel):
         super().__init__(space, **config)
         assert isinstance(space, ImageSpace)
         self.sides = stage_sides(space, self.config.smallest)
-        self.process = ForwardProcess(self.config)
+        self.process = ForwardProcess(self.config, pixels=True)
         self.networks = nn.ModuleList(
             unet(
                 ImageSpace(space.channels, height, width),

@@ -54,7 +54,7 @@ class ConditionalDiffusion(GenerativeModel):
                 "ConditionalDiffusion needs the number of classes, but the data set has no labels; set classes"
             )
         self.classes: int = self.config.classes
-        self.process = ForwardProcess(self.config)
+        self.process = ForwardProcess(self.config, pixels=isinstance(space, ImageSpace))
         self.network = denoiser(space, self.config, classes=self.classes)
         self.optimizer = torch.optim.Adam(self.parameters(), betas=(0.9, 0.99), fused=True)
         self.limit = 1.0 if isinstance(space, ImageSpace) else None

@@ -21,6 +21,7 @@ from reference_models.schedules import set_learning_rate
 
 LOG_MEAN, LOG_STD = -1.1, 2.0  # of ln sigma in training
 HUBER = 0.00054  # times the square root of the dimension: where the loss turns from square to linear
+STEPS_PER_LEVEL = 16
 
 
 class Consistency(GenerativeModel):
@@ -30,13 +31,15 @@ class Consistency(GenerativeModel):
     paper = "Consistency Models, 2023, arXiv 2303.01469; Improved Techniques for Training Consistency Models, 2023, arXiv 2310.14189"
     known_failures = (
         "Training from scratch is slow and noisy: short runs give blurred or speckled samples, far behind a diffusion model of the "
-        "same size that may use many steps. Two minutes of one CPU thread on MNIST at 32 pixels do not beat a Gaussian on KID."
+        "same size that may use many steps. After 300 steps on MNIST at 32 pixels strokes are blurred and cover few of "
+        "the digits."
     )
     spaces = (ImageSpace, VectorSpace)
 
     @dataclasses.dataclass(frozen=True)
     class Config(DenoiserConfig):
-        """levels: noise levels at the beginning and at the end of training, doubled at equal shares of the budget in between.
+        """levels: noise levels at the beginning and at the end of training, doubled at equal shares of the budget in between, but
+        never more than a 16th of the steps so far: with many levels and few steps nothing gets from the data to the noise.
         steps: of sampling, 1 or 2. middle: sigma to which the second step adds noise again.
         """
 
@@ -44,7 +47,7 @@ class Consistency(GenerativeModel):
         sigma_data: float = 0.5
         sigma_min: float = 0.002
         sigma_max: float = 80.0
-        levels: tuple[int, int] = (10, 160)
+        levels: tuple[int, int] = (5, 160)
         steps: int = 2
         middle: float = 0.821
 
@@ -65,6 +68,7 @@ class Consistency(GenerativeModel):
         super().__init__(space, **config)
         self.network = denoiser(space, self.config)
         self.optimizer = torch.optim.RAdam(self.parameters(), betas=(0.9, 0.99))
+        self.steps = 0
 
     @property
     def nfe(self) -> int:
@@ -86,13 +90,14 @@ class Consistency(GenerativeModel):
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        self.steps += 1
         return {"loss": loss.detach()}
 
     def levels(self, progress: float) -> Tensor:
         """Rising sigmas of the present stage, ``(N + 1,)`` from sigma_min to sigma_max; N doubles stage by stage."""
         first, last = self.config.levels
         stages = int(math.log2(last // first)) + 1
-        count = min(first * 2 ** int(progress * stages), last)
+        count = max(first, min(first * 2 ** int(progress * stages), last, self.steps // STEPS_PER_LEVEL))
         grid = karras_sigmas(count + 1, self.config.sigma_min, self.config.sigma_max)[:-1]
         return torch.tensor(grid[::-1], dtype=torch.float32)
 

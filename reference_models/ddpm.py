@@ -64,7 +64,7 @@ class DDPM(GenerativeModel):
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)
-        self.process = ForwardProcess(self.config)
+        self.process = ForwardProcess(self.config, pixels=isinstance(space, ImageSpace))
         self.learned_variance = self.config.variance == "learned"
         self.network = denoiser(space, self.config, outputs=2 if self.learned_variance else 1)
         self.optimizer = torch.optim.Adam(self.parameters(), betas=(0.9, 0.99), fused=True)
@@ -119,9 +119,9 @@ class DDPM(GenerativeModel):
         """x_0 that the ``output`` stands for, at one time for each example."""
         shape = (-1, *[1] * (x.ndim - 1))
         signal, noise = self.process.signal[index].view(shape), self.process.noise[index].view(shape)
-        if self.config.prediction == "x0":
+        if self.process.prediction == "x0":
             x0 = output
-        elif self.config.prediction == "epsilon":
+        elif self.process.prediction == "epsilon":
             x0 = (x - noise * output) / signal
         else:
             x0 = signal * x - noise * output

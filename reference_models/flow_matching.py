@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.networks.build import DenoiserConfig, denoiser
-from reference_models.options import at_least_one, one_of, positive
+from reference_models.options import at_least_one, given, one_of, positive
 from reference_models.samplers import EVALUATIONS, ODE_SAMPLERS, sample_adaptive, uniform_times
 from reference_models.schedules import TIMES, draw_times, set_learning_rate
 
@@ -38,18 +38,19 @@ class FlowMatching(GenerativeModel):
 
     @dataclasses.dataclass(frozen=True)
     class Config(DenoiserConfig):
-        """prediction: the network returns the "velocity", or the "data" from which the velocity follows; the loss is that of the velocity.
+        """prediction: the network returns the "velocity", or the "data" from which the velocity follows; the loss is that of the
+        velocity. None: data for images, whose samples it leaves without grain, else the velocity.
         times: how training times are drawn, see ``draw_times``. noise_shift: how far the mean of logit-normal times lies
-        towards noise; what is large in an image is decided there. coupling: of noise and data within a batch, "independent" or the
+        towards noise; what is large in an image is decided there (None: 0.5 for images, else 0). coupling: of noise and data within a batch, "independent" or the
         "optimal" assignment (least sum of squared distances), whose paths cross less.
         sampler: "euler", "midpoint", "heun" of ``steps`` steps with one or two evaluations each, or "adaptive".
         """
 
         learning_rate: float = 5e-3
-        prediction: str = "velocity"
+        prediction: str | None = None
         coupling: str = "independent"
         times: str = "logit-normal"
-        noise_shift: float = 0.0
+        noise_shift: float | None = None
         sampler: str = "euler"
         steps: int = 25
 
@@ -57,15 +58,17 @@ class FlowMatching(GenerativeModel):
             super().__post_init__()
             positive(self, "learning_rate")
             choices = {"prediction": PREDICTIONS, "coupling": COUPLINGS, "times": TIMES, "sampler": SAMPLERS}
-            for name, allowed in choices.items():
-                one_of(self, name, allowed)
+            for name in ("coupling", "times", "sampler", *given(self, "prediction")):
+                one_of(self, name, choices[name])
             at_least_one(self, "steps")
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)
-        self.network = denoiser(space, self.config)
+        c, pixels = self.config, isinstance(space, ImageSpace)
+        self.prediction: str = c.prediction or ("data" if pixels else "velocity")
+        self.noise_shift: float = c.noise_shift if c.noise_shift is not None else 0.5 if pixels else 0.0
+        self.network = denoiser(space, c)
         self.optimizer = torch.optim.Adam(self.parameters(), betas=(0.9, 0.99), fused=True)
-
         self.adaptive_nfe = 0  # network evaluations that the last adaptive sampling took
 
     @property
@@ -79,11 +82,11 @@ class FlowMatching(GenerativeModel):
         data, noise = batch.x, torch.randn_like(batch.x)
         if self.config.coupling == "optimal":
             noise = noise[optimal_assignment(data, noise)]
-        t = draw_times(len(batch), self.config.times, data.device, -self.config.noise_shift)
+        t = draw_times(len(batch), self.config.times, data.device, -self.noise_shift)
         at = t.view(-1, *[1] * (data.ndim - 1))
         x = (1 - at) * noise + at * data
         output = self.network(x, t).float()
-        if self.config.prediction == "velocity":
+        if self.prediction == "velocity":
             loss = F.mse_loss(output, data - noise)
         else:
             loss = F.mse_loss(output / (1 - at).clamp_min(NEAREST), data / (1 - at).clamp_min(NEAREST))
@@ -96,7 +99,7 @@ class FlowMatching(GenerativeModel):
         """dx/dt at time t, a number or ``(B,)``; noise is at t = 0, data at t = 1. nearest: smallest 1 - t that is divided by."""
         times = torch.as_tensor(t, dtype=torch.float32, device=x.device).expand(len(x))
         output = self.network(x, times).float()
-        if self.config.prediction == "velocity":
+        if self.prediction == "velocity":
             return output
         return (output - x) / (1 - times).clamp_min(nearest).view(-1, *[1] * (x.ndim - 1))
 

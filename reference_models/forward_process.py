@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from reference_models.options import one_of
+from reference_models.options import given, one_of
 from reference_models.schedules import TIMES, draw_times
 
 STEPS = 1000
@@ -21,7 +21,9 @@ MIN_SNR = 5.0  # gamma of min-SNR weighting
 
 @dataclasses.dataclass(frozen=True)
 class ProcessConfig:
-    """schedule: of alpha_bar, "cosine" or "linear". prediction: what the network returns: the clean sample "x0", the noise
+    """``None`` means: chosen by ``resolved``.
+
+    schedule: of alpha_bar, "cosine" or "linear". prediction: what the network returns: the clean sample "x0", the noise
     "epsilon", or "v" = sqrt(alpha_bar) epsilon - sqrt(1 - alpha_bar) x0.
     weighting: of the squared error over t. "simple": of the prediction itself, unweighted (as in DDPM); "velocity": as an error
     in v, whatever is predicted; "min-snr": as an error in x0 times min(SNR, 5).
@@ -30,10 +32,10 @@ class ProcessConfig:
     """
 
     schedule: str = "cosine"
-    prediction: str = "v"
-    weighting: str = "simple"
+    prediction: str | None = None
+    weighting: str | None = None
     times: str = "logit-normal"
-    noise_shift: float = 0.0
+    noise_shift: float | None = None
 
     def __post_init__(self) -> None:
         choices = {
@@ -42,25 +44,29 @@ class ProcessConfig:
             "weighting": ("simple", "velocity", "min-snr"),
             "times": TIMES,
         }
-        for name, allowed in choices.items():
-            one_of(self, name, allowed)
+        for name in ("schedule", "times", *given(self, "prediction", "weighting")):
+            one_of(self, name, choices[name])
 
 
 class ForwardProcess(nn.Module):
-    """Tables of one schedule, on the model's device. ``index`` counts the steps of noise, 0 (clean) to 1000; times are index / 1000."""
+    """Tables of one schedule, on the model's device. ``index`` counts the steps of noise, 0 (clean) to 1000; times are index / 1000.
+
+    pixels: are the samples images, or something as smooth? See ``resolved``.
+    """
 
     signal: Tensor
     noise: Tensor
     weight: Tensor
 
-    def __init__(self, config: ProcessConfig) -> None:
+    def __init__(self, config: ProcessConfig, *, pixels: bool) -> None:
         super().__init__()
-        self.prediction, self.times, self.noise_shift = config.prediction, config.times, config.noise_shift
+        self.prediction, weighting, self.noise_shift = resolved(config, pixels)
+        self.times = config.times
         self.alphas_cumprod = SCHEDULES[config.schedule]()  # of index 0 ... 1000, float64, on the host
         for name, table in (
             ("signal", self.alphas_cumprod.sqrt()),
             ("noise", (1 - self.alphas_cumprod).sqrt()),
-            ("weight", loss_weight(self.alphas_cumprod, config.prediction, config.weighting)),
+            ("weight", loss_weight(self.alphas_cumprod, self.prediction, weighting)),
         ):
             self.register_buffer(name, table.float(), persistent=False)
 
@@ -106,6 +112,19 @@ class ForwardProcess(nn.Module):
     @staticmethod
     def _at(table: Tensor, index: Tensor, x: Tensor) -> Tensor:
         return table[index].view(-1, *[1] * (x.ndim - 1))
+
+
+def resolved(config: ProcessConfig, pixels: bool) -> tuple[str, str, float]:
+    """(prediction, weighting, noise_shift), chosen where ``config`` leaves them open.
+
+    A network that folds pixels into channels can hardly return noise, which has no structure to fold, and what it misses of it stays
+    in the samples as grain. So for images it returns x0, weighted as an error in v, as in "Back to Basics: Let Denoising Generative
+    Models Denoise" (2025, arXiv 2511.13720), and sees more noise, since the shape of an image is decided there; else v.
+    """
+    prediction = config.prediction or ("x0" if pixels else "v")
+    weighting = config.weighting or ("velocity" if prediction == "x0" else "simple")
+    shift = config.noise_shift if config.noise_shift is not None else 0.5 if pixels else 0.0
+    return prediction, weighting, shift
 
 
 def loss_weight(alphas_cumprod: Tensor, prediction: str, weighting: str) -> Tensor:

@@ -74,7 +74,7 @@ class LatentDiffusion(GenerativeModel):
         self.latent_space = ImageSpace(channels, *side)
         self.encoder = image_encoder(space.channels, 2 * channels, width, halvings)
         self.decoder = image_decoder(channels, space.channels, width, halvings)
-        self.process = ForwardProcess(self.config)
+        self.process = ForwardProcess(self.config, pixels=False)
         self.network = unet(self.latent_space, self.config)
         self.register_buffer("shift", torch.zeros(1, channels, 1, 1))
         self.register_buffer("scale", torch.ones(1, channels, 1, 1))
@@ -157,18 +157,26 @@ class LatentDiffusion(GenerativeModel):
 
 
 def image_encoder(channels: int, outputs: int, width: int, halvings: int) -> nn.Sequential:
-    """``(B, channels, H, W) -> (B, outputs, H / 2^halvings, W / 2^halvings)``; the width doubles once."""
-    widths = [width, *[2 * width] * halvings]
-    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.SiLU()]
+    """``(B, channels, H, W) -> (B, outputs, H / 2^halvings, W / 2^halvings)``: ``width`` channels after the first halving, then twice as
+    many. The first halving reads the image: a layer before it would cost more than all the others together."""
+    widths = _widths(channels, width, halvings)
+    layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.SiLU()]
-    return nn.Sequential(*layers, nn.Conv2d(widths[-1], outputs, 3, padding=1))
+    layers += [nn.Conv2d(widths[-1], 2 * width, 3, padding=1), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Conv2d(2 * width, outputs, 3, padding=1))
 
 
 def image_decoder(inputs: int, channels: int, width: int, halvings: int) -> nn.Sequential:
     """The mirror of ``image_encoder``."""
-    widths = [width, *[2 * width] * halvings][::-1]
-    layers: list[nn.Module] = [nn.Conv2d(inputs, widths[0], 3, padding=1), nn.SiLU()]
+    widths = _widths(channels, width, halvings)[::-1]
+    layers: list[nn.Module] = [nn.Conv2d(inputs, 2 * width, 3, padding=1), nn.SiLU()]
+    layers.append(nn.Conv2d(2 * width, widths[0], 3, padding=1))
     for before, after in pairwise(widths):
-        layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.SiLU()]
-    return nn.Sequential(*layers, nn.Conv2d(widths[-1], channels, 3, padding=1))
+        layers += [nn.SiLU(), nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)]
+    return nn.Sequential(*layers)
+
+
+def _widths(channels: int, width: int, halvings: int) -> list[int]:
+    """Channels of the image and after each halving."""
+    return [channels, width, *[2 * width] * halvings][: halvings + 1]

@@ -32,7 +32,7 @@ class PixelCNN(GenerativeModel):
         "arXiv 1701.05517"
     )
     known_failures = (
-        "Local texture is right long before global shape: after a minute on MNIST clean strokes in the right place, of which some "
+        "Local texture is right long before global shape: after some minutes on MNIST clean strokes in the right place, of which some "
         "make a digit. One step a pixel, so sampling time grows with the area."
     )
     spaces = (ImageSpace,)

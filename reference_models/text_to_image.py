@@ -49,9 +49,7 @@ class TextToImage(GenerativeModel):
         guidance_scale: 0 ignores the caption, 1 is no guidance; any other scale takes two evaluations per step.
         """
 
-        prediction: str = "x0"  # smooth pictures from the first minute on, where v leaves noise in them
-        weighting: str = "velocity"
-        noise_shift: float = 0.5
+        width: int | None = 32
         attention: tuple[int, ...] = (4, 8)
         learning_rate: float = 4e-3
         words: int = 15
@@ -69,7 +67,7 @@ class TextToImage(GenerativeModel):
         super().__init__(space, **config)
         c = self.config
         assert isinstance(space, ImageSpace)
-        self.process = ForwardProcess(c)
+        self.process = ForwardProcess(c, pixels=True)
         self.text = TextEncoder(c.words + 1, width=c.text_width, depth=c.text_depth)
         self.network = unet(space, c, context=c.text_width)
         self.optimizer = torch.optim.Adam(self.parameters(), betas=(0.9, 0.99), fused=True)

@@ -15,6 +15,8 @@ from reference_models.networks.mlp import MLPDenoiser, mlp
 from reference_models.networks.unet import UNet
 from reference_models.options import at_least_one, given
 
+COARSEST = 16  # height and width of the U-Net's last level, where no attention asks for a smaller one
+
 
 @dataclasses.dataclass(frozen=True)
 class DenoiserConfig:
@@ -67,8 +69,8 @@ def unet(space: ImageSpace, config: DenoiserConfig, **options: Any) -> UNet:
     return UNet(
         space.channels,
         (space.height, space.width),
-        width=config.width or (16 if max(space.height, space.width) <= 16 else 32),
-        multipliers=config.multipliers or default_multipliers(space, patch),
+        width=config.width or (24 if max(space.height, space.width) <= 8 else 48),
+        multipliers=config.multipliers or default_multipliers(space, patch, min(config.attention, default=COARSEST)),
         blocks=config.blocks or 1,
         attention=config.attention,
         patch=patch,
@@ -85,10 +87,14 @@ def default_patch(space: ImageSpace) -> int:
     return wanted
 
 
-def default_multipliers(space: ImageSpace, patch: int) -> tuple[int, ...]:
-    """1, 2, 4, 4 ...: a level for every halving down to about 2 x 2, where a 3 x 3 convolution sees the whole image."""
+def default_multipliers(space: ImageSpace, patch: int, coarsest: int = COARSEST) -> tuple[int, ...]:
+    """1, 2, 4, 4 ...: a level for every halving until the map is at most ``coarsest`` high and wide.
+
+    On a map of 16 x 16 the convolutions of one level see nearly all of the image, and in trainings of minutes one wide level learns
+    more per second than several; for trainings of hours set ``multipliers``.
+    """
     multipliers, height, width = [1], space.height // patch, space.width // patch
-    while height % 2 == 0 and width % 2 == 0 and min(height, width) > 2:
+    while height % 2 == 0 and width % 2 == 0 and max(height, width) > coarsest:
         multipliers.append(min(2 * multipliers[-1], 4))
         height, width = height // 2, width // 2
     return tuple(multipliers)

@@ -1,12 +1,13 @@
 """A small U-Net: x and a time in, a tensor of x's shape out. The network of diffusion, flow matching and their kin.
 
     x -> fold patches -> [ResBlock ... shrink] per level -> middle -> [ResBlock ... grow] per level -> unfold -> out
-                          \\______________ skips are added ______________/
+        \\                  \\______________ skips are added ______________/              /
+         \\______________________ x times a number that the time decides ____________/
 
-Made for little compute: patches of pixels are folded into channels before the first convolution, levels go down to about
-2 x 2 (where a 3 x 3 convolution sees everything, so that no attention is needed), levels are changed by folding and 1 x 1
-convolutions, and skips are added instead of concatenated. Activations are kept channels_last (NHWC), which convolutions
-on CPUs and on CUDA tensor cores work in.
+Made for little compute: patches of pixels are folded into channels before the first convolution, levels are changed by folding
+and 1 x 1 convolutions, and skips are added instead of concatenated. The linear way past everything gives the prediction its noise,
+or a nearly clean image its pixels: neither would get through folding and normalisation unharmed. Activations are kept
+channels_last (NHWC), which convolutions on CPUs and on CUDA tensor cores work in.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class UNet(nn.Module):
         self.grow = nn.ModuleList(nn.Conv2d(below, 4 * above, 1) for above, below in steps)
         self.norm = nn.GroupNorm(GROUPS, widths[0])
         self.leave = zero(nn.Conv2d(widths[0], (out_channels or channels) * patch**2, 3, padding=1))
+        self.bypass = zero(nn.Linear(embedding, (out_channels or channels) * (channels + extra_channels)))
 
     def forward(
         self,
@@ -92,6 +94,8 @@ class UNet(nn.Module):
         condition = self.condition(t, labels, level, context, mask)
         if image is not None:
             x = torch.cat([x, image], 1)
+        mixing = self.bypass(condition).unflatten(1, (-1, x.shape[1]))  # (B, out_channels, channels)
+        past = (mixing @ x.flatten(2).to(mixing.dtype)).unflatten(2, x.shape[2:])
         x = self.enter(fold(x, self.patch).contiguous(memory_format=torch.channels_last))
         skips = []
         for depth, stage in enumerate(self.down):
@@ -104,7 +108,7 @@ class UNet(nn.Module):
             x = self.up[depth](x + skips[depth], condition, context, mask)
             if depth > 0:
                 x = unfold(self.grow[depth - 1](x), 2)
-        return unfold(self.leave(F.silu(self.norm(x))), self.patch)
+        return unfold(self.leave(F.silu(self.norm(x))), self.patch) + past
 
 
 class Stage(nn.Module):

@@ -73,7 +73,7 @@ def models():
     peer = Peer()
     found = {
         "diffusers": peer,
-        "ours": ours(width=24),
+        "ours": ours(width=24, multipliers=(1, 2, 4, 4)),
         "ours, patch=1": ours(width=48, multipliers=(1, 2, 2), patch=1),
     }
     size = {name: parameters(model.net if model is peer else model) for name, model in found.items()}

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from bench.model import Batch, BenchError, ImageSpace, SampleGenerator, VectorSpace
 from reference_models.ddpm import DDPM
-from reference_models.forward_process import SCHEDULES, STEPS, cosine_schedule, linear_schedule, loss_weight
+from reference_models.forward_process import (
+    SCHEDULES,
+    STEPS,
+    ProcessConfig,
+    cosine_schedule,
+    linear_schedule,
+    loss_weight,
+    resolved,
+)
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
@@ -55,6 +63,13 @@ def test_a_perfect_prediction_has_no_loss_and_denoises_perfectly(prediction: str
     found = process.clean(target, process.diffuse(x0, epsilon, index), 0.4)
     torch.testing.assert_close(found[0], x0, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[1], epsilon, atol=1e-5, rtol=1e-5)
+
+
+def test_images_are_predicted_clean_and_vectors_by_velocity() -> None:
+    assert resolved(ProcessConfig(), True) == ("x0", "velocity", 0.5)
+    assert resolved(ProcessConfig(), False) == ("v", "simple", 0.0)
+    assert resolved(ProcessConfig(prediction="epsilon", noise_shift=0.0), True) == ("epsilon", "simple", 0.0)
+    assert DDPM(ImageSpace(1, 8, 8), width=8).process.prediction == "x0"
 
 
 @pytest.mark.parametrize("weighting", ["velocity", "min-snr"])

@@ -50,17 +50,19 @@ def test_encoder_and_decoder_shapes(space: ImageSpace | VectorSpace) -> None:
 def test_defaults_follow_the_resolution() -> None:
     found = {
         side: (default_patch(space), default_multipliers(space, default_patch(space)))
-        for side in (7, 8, 16, 28, 32, 64)
+        for side in (7, 8, 16, 28, 32, 64, 128)
         for space in [ImageSpace(3, side, side)]
     }
     assert found == {
         7: (1, (1,)),
-        8: (1, (1, 2, 4)),
-        16: (2, (1, 2, 4)),
-        28: (2, (1, 2)),
-        32: (2, (1, 2, 4, 4)),
-        64: (4, (1, 2, 4, 4)),
+        8: (1, (1,)),
+        16: (2, (1,)),
+        28: (2, (1,)),
+        32: (2, (1,)),
+        64: (4, (1,)),
+        128: (4, (1, 2)),
     }
+    assert default_multipliers(ImageSpace(3, 32, 32), 2, coarsest=2) == (1, 2, 4, 4)
     assert [halvings(ImageSpace(1, side, side)) for side in (4, 7, 8, 16, 28, 32, 64)] == [0, 0, 1, 2, 2, 3, 4]
 
 
@@ -77,6 +79,20 @@ def test_all_parameters_learn() -> None:
         optimizer.step()
     silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
+
+
+def test_what_is_linear_in_the_input_passes_by_the_network() -> None:
+    """With the last convolution at zero the output is a mix of the input's channels, another one at another time."""
+    torch.manual_seed(0)
+    network = UNet(2, (8, 8), width=8, multipliers=(1,), out_channels=3, extra_channels=1)
+    nn.init.normal_(network.bypass.weight)
+    x, image, t, level = torch.randn(4, 2, 8, 8), torch.randn(4, 1, 8, 8), torch.rand(4), torch.zeros(4)
+    out = network(x, t, image=image, level=level)
+    whole = torch.cat([x, image], 1).flatten(2)
+    mixes = [torch.linalg.lstsq(a.T, b.flatten(1).T).solution.T for a, b in zip(whole, out.detach(), strict=True)]
+    for mix, a, b in zip(mixes, whole, out, strict=True):
+        torch.testing.assert_close((mix @ a).view(3, 8, 8), b, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(mixes[0], mixes[1], atol=1e-3)
 
 
 def test_time_and_label_matter() -> None:
