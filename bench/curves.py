@@ -69,9 +69,9 @@ class CurveScorer:
         return self._scored(model, samples, trial.metrics)
 
     def _scored(self, model: GenerativeModel, samples: np.ndarray, metrics: Sequence[Part]) -> list[MeasurementFields]:
-        evidence, bank = gather(self.trial, self.data, samples, model, FeatureCache())
+        evidence = gather(self.trial, self.data, samples, model, FeatureCache())
         chosen = [part for part in metrics if part.name in CURVE_METRICS]
-        found, _, errors = score(self.trial, chosen, evidence, bank.version)
+        found, _, errors = score(self.trial, chosen, evidence)
         if errors:
             raise TrialFailure("failed", "; ".join(errors))
         return found

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +64,7 @@ class Trial(BaseModel):
     samples: int
     sample_batch: int
     device: str
-    extractor: Part | None
+    extractors: tuple[Part, ...]
     metrics: tuple[Part, ...]
     rank_by: str | None
     objectives: tuple[str, ...] = ()
@@ -97,7 +98,7 @@ class Trial(BaseModel):
             "model",
             "family",
             "role",
-            "extractor",
+            "extractors",
             "metrics",
             "rank_by",
             "objectives",
@@ -150,8 +151,8 @@ def plan(
     if search_path is not None and str(search_path) not in sys.path:
         sys.path.insert(0, str(search_path))
     rows = _rows(suite, models)
-    extractor = _extractor(suite)
-    metrics = tuple(_metric(choice, extractor, suite.samples) for choice in suite.metrics)
+    extractors = tuple(_extractor(choice) for choice in suite.extractor)
+    metrics = tuple(_metric(choice, extractors, suite.samples) for choice in suite.metrics)
     trials = []
     for dataset_name in suite.datasets:
         dataset_target, dataset_options = config.dataset_source(dataset_name)
@@ -184,7 +185,7 @@ def plan(
                         samples=suite.samples,
                         sample_batch=suite.sample_batch,
                         device=device,
-                        extractor=extractor,
+                        extractors=extractors,
                         metrics=metrics,
                         rank_by=suite.rank_by,
                         objectives=tuple(suite.objectives),
@@ -244,16 +245,13 @@ def _trial_code(model_target: str) -> str:
     return provenance.short_hash([registry.code_digest(model_target), registry.modules_digest(HARNESS_MODULES)])
 
 
-def _extractor(suite: Suite) -> Part | None:
-    if suite.extractor is None:
-        return None
-    target = registry.find("extractor", suite.extractor.name).target
-    options = suite.extractor.options
-    digest = provenance.short_hash([registry.code_digest(target), options])
-    return Part(name=suite.extractor.name, target=target, options=options, digest=digest)
+def _extractor(choice: Choice) -> Part:
+    target = registry.find("extractor", choice.name).target
+    digest = provenance.short_hash([registry.code_digest(target), choice.options])
+    return Part(name=choice.name, target=target, options=choice.options, digest=digest)
 
 
-def _metric(choice: Choice, extractor: Part | None, samples: int) -> Part:
+def _metric(choice: Choice, extractors: Sequence[Part], samples: int) -> Part:
     target = registry.find("metric", choice.name).target
-    parts = [registry.code_digest(target), choice.options, extractor and extractor.digest, samples]
+    parts = [registry.code_digest(target), choice.options, "+".join(part.digest for part in extractors) or None, samples]
     return Part(name=choice.name, target=target, options=choice.options, digest=provenance.short_hash(parts))

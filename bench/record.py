@@ -6,6 +6,7 @@ Imports no torch: reports, comparisons and gates are made from records alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -201,3 +202,9 @@ def fields_of(measurement: Measurement, source: str, protocol: str) -> Measureme
     if fields["low"] is None or fields["high"] is None:
         fields["low"] = fields["high"] = None
     return MeasurementFields(**fields, source=source, protocol=protocol)
+
+
+def extractor_names(config: Mapping[str, Any]) -> str:
+    """The extractors that a record's ``config`` names, the first of which ranks; '' for none."""
+    one = config.get("extractor")  # of records from before there could be several
+    return ", ".join(part["name"] for part in config.get("extractors") or ([one] if one else []))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -145,25 +145,30 @@ def gather(
     model: Any,
     cache: FeatureCache | None,
     on_phase: Callable[[str], None] | None = None,
-) -> tuple[Evidence, FeatureBank]:
-    """All that metrics may look at for one trial."""
+) -> list[Evidence]:
+    """All that metrics may look at for one trial, once for each extractor; data that no network reads: once."""
     is_image = isinstance(data.space, ImageSpace)
     splits = {"real": data.test, "fake": samples, "train": data.train}
-    bank = FeatureBank(splits, trial.extractor, is_image, trial.device, cache, on_phase, data)
-    evidence = Evidence(
-        data=data,
-        samples=samples,
-        features=bank,
-        extractor=bank.name,
-        layers=bank.layers,
-        model=model,
-        sample_labels=conditions_of(model, len(samples)),
-        sample_captions=captions_of(model, len(samples)),
-        seed=trial.seed,
-        device=trial.device,
-        extract=bank.of if bank.extractor is not None else None,
-    )
-    return evidence, bank
+    found = []
+    for part in (trial.extractors if is_image else ()) or (None,):
+        bank = FeatureBank(splits, part, is_image, trial.device, cache, on_phase, data)
+        found.append(
+            Evidence(
+                data=data,
+                samples=samples,
+                features=bank,
+                extractor=bank.name,
+                version=bank.version,
+                layers=bank.layers,
+                model=model,
+                sample_labels=conditions_of(model, len(samples)),
+                sample_captions=captions_of(model, len(samples)),
+                seed=trial.seed,
+                device=trial.device,
+                extract=bank.of if bank.extractor is not None else None,
+            )
+        )
+    return found
 
 
 def conditions_of(model: Any, n: int) -> np.ndarray | None:
@@ -181,18 +186,36 @@ def captions_of(model: Any, n: int) -> list[str] | None:
 def score(
     trial: Trial,
     metrics: list[Part],
-    evidence: Evidence,
-    version: str,
+    evidence: Sequence[Evidence],
     on_phase: Callable[[str], None] | None = None,
 ) -> tuple[list[MeasurementFields], dict[str, float], list[str]]:
     """Run ``metrics`` -> (measurements, seconds of each metric, sentences of those that failed).
 
-    A metric whose needs are not met is absent. Numbers of another protocol (data, n, budget, extractor version, options)
-    get another protocol hash, so that no table mixes them.
+    evidence: of each extractor; metrics that read no features are run with the first alone. A metric whose needs are not met
+    is absent. Numbers of another protocol (data, n, budget, extractor version, options) get another protocol hash, so that no
+    table mixes them.
     """
+    found: list[MeasurementFields] = []
+    seconds: dict[str, float] = dict.fromkeys((part.name for part in metrics), 0.0)
+    errors: list[str] = []
+    for each in evidence:
+        reads_features = [part for part in metrics if make_metric(part).needs & {"features", "logits"}]
+        chosen = metrics if each is evidence[0] else reads_features
+        measured, took, failed = _score_with(trial, chosen, each, on_phase)
+        found += measured
+        errors += failed
+        seconds = {name: total + took.get(name, 0.0) for name, total in seconds.items()}
+    return found, seconds, errors
+
+
+def _score_with(
+    trial: Trial, metrics: list[Part], evidence: Evidence, on_phase: Callable[[str], None] | None
+) -> tuple[list[MeasurementFields], dict[str, float], list[str]]:
+    """``score`` with the features of one extractor."""
     found: list[MeasurementFields] = []
     seconds: dict[str, float] = {}
     errors: list[str] = []
+    version = evidence.version
     if accuracy := getattr(evidence.features, "accuracy", None):
         found.append(fields_of(accuracy, "extractor", provenance.short_hash([trial.data_digest, version])))
     for part in metrics:
@@ -200,7 +223,7 @@ def score(
         if missing(metric.needs, evidence):
             continue
         if on_phase:
-            on_phase(part.name)
+            on_phase(f"{part.name} ({evidence.extractor})" if len(trial.extractors) > 1 else part.name)
         began = time.perf_counter()
         try:
             measurements = metric.measure(evidence)

@@ -116,9 +116,9 @@ class Suite(_Strict):
     ema: float = Field(0.995, ge=0, lt=1, description="decay of the weight average; 0 switches it off")
     samples: int = Field(500, ge=2, description="size of the sample set that is scored")
     sample_batch: int = Field(128, gt=0, description="batch size of sampling")
-    extractor: Choice | None = Field(
-        default_factory=lambda: Choice(name="effnetlite0"),
-        description="features for the metrics; 'none' for no network",
+    extractor: list[Choice] = Field(
+        default_factory=lambda: [Choice(name="effnetlite0")],
+        description="features for the metrics: one network, or several, the first of which ranks; 'none' for no network",
     )
     metrics: list[Choice] = Field(min_length=1)
     rank_by: str | None = Field(
@@ -160,10 +160,10 @@ class Suite(_Strict):
 
     @field_validator("extractor", mode="before")
     @classmethod
-    def _name_alone(cls, value: Any) -> Any:
+    def _one_or_several(cls, value: Any) -> Any:
         if value == "none":
-            return None
-        return {"name": value} if isinstance(value, str) else value
+            return []
+        return cls._names_alone(value if isinstance(value, list) else [value])
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -314,8 +314,8 @@ def _check_names(config: Config, path: Path) -> None:
             check("model", name, f"{where}.baselines[{i}]", config.models)
         for i, metric in enumerate(suite.metrics):
             check("metric", metric.name, f"{where}.metrics[{i}]")
-        if suite.extractor:
-            check("extractor", suite.extractor.name, f"{where}.extractor")
+        for i, extractor in enumerate(suite.extractor):
+            check("extractor", extractor.name, f"{where}.extractor" + (f"[{i}]" if len(suite.extractor) > 1 else ""))
     if config.gate and config.gate.suite not in config.suites:
         raise BenchError(
             f"{path}: key 'gate.suite': no suite '{config.gate.suite}'; {did_you_mean(config.gate.suite, config.suites)}"

@@ -154,11 +154,11 @@ def _save(run: State, model: GenerativeModel, samples: np.ndarray) -> None:
 def _score(run: State, data: Data, samples: np.ndarray, model: GenerativeModel, metrics: list[plan.Part]) -> list[str]:
     with run.stage("scoring"):
         cache = FeatureCache()
-        evidence, bank = gather(run.trial, data, samples, model, cache, run.phase)
-        found, seconds, errors = score(run.trial, metrics, evidence, bank.version, run.phase)
+        evidence = gather(run.trial, data, samples, model, cache, run.phase)
+        found, seconds, errors = score(run.trial, metrics, evidence, run.phase)
     run.quality += found
     run.scoring_seconds |= seconds
-    run.training["extractor_version"] = bank.version
+    run.training["extractor_version"] = "; ".join(each.version for each in evidence)
     return errors
 
 

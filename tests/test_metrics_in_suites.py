@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench import registry
 from bench.store import ResultStore
 
@@ -72,14 +74,14 @@ ABSENT = {"sfid", "stacked-modes", "modes", "captions", "lpips-reconstruction"}
 """They need Inception's weights, stacked MNIST, data with a known truth (below), captions; the last is a network pass a test image."""
 
 DUE = {
-    "fd_dataset_classifier_features", "fd_corrected_dataset_classifier_features", "fd_infinity_dataset_classifier_features",
-    "cmmd_dataset_classifier_features", "kid_dataset_classifier_features", "realism_dataset_classifier_features",
-    "is_dataset_classifier", "density_dataset_classifier_features", "clipped_coverage_dataset_classifier_features",
-    "vendi_q2_dataset_classifier_features", "mifd_dataset_classifier_features", "authpct_dataset_classifier_features",
-    "data_copying_ct_dataset_classifier_features", "ndb_dataset_classifier_features", "jsd_bins_dataset_classifier_features",
-    "collapsed_dataset_classifier_features", "fld_dataset_classifier_features", "sliced_w2_dataset_classifier_features",
-    "rfd_dataset_classifier_features", "reconstruction_psnr", "denoising_gain_0.25", "bits_per_dim_exact",
-    "compression_vs_png_exact", "intra_fd_dataset_classifier_features", "classification_accuracy_score",
+    "fd_dataset_classifier", "fd_corrected_dataset_classifier", "fd_infinity_dataset_classifier",
+    "cmmd_dataset_classifier", "kid_dataset_classifier", "realism_dataset_classifier",
+    "is_dataset_classifier", "density_dataset_classifier", "clipped_coverage_dataset_classifier",
+    "vendi_q2_dataset_classifier", "mifd_dataset_classifier", "authpct_dataset_classifier",
+    "data_copying_ct_dataset_classifier", "ndb_dataset_classifier", "jsd_bins_dataset_classifier",
+    "collapsed_dataset_classifier", "fld_dataset_classifier", "sliced_w2_dataset_classifier",
+    "rfd_dataset_classifier", "reconstruction_psnr", "denoising_gain_0.25", "bits_per_dim_exact",
+    "compression_vs_png_exact", "intra_fd_dataset_classifier", "classification_accuracy_score",
     "condition_consistency", "ppl_z_full_l2", "ppl_w_full_l2", "codes_used", "path_linearity", "ms_ssim_diversity_within", "pdist_effnetlite0_diversity",
     "pdist_effnetlite0_diversity_within", "accuracy_dataset_classifier",
 }  # fmt: skip
@@ -114,7 +116,7 @@ budget = {{ steps = 40 }}
 samples = 160
 extractor = "dataset-classifier"
 metrics = {metrics}
-rank_by = "kid_dataset_classifier_features"
+rank_by = "kid_dataset_classifier"
 
 [datasets.digits16]
 dataset = "digits"
@@ -160,3 +162,37 @@ rank_by = "high_quality"
     assert found["copy-train"]["modes_captured"] == 8
     assert found["copy-train"]["high_quality"] > 0.9 > found["gaussian"]["high_quality"]
     assert found["copy-train"]["mode_kl"] < 0.2
+
+
+SEVERAL = """
+[suites.several]
+datasets = ["digits"]
+models = ["vae"]
+baselines = []
+seeds = [0]
+budget = {{ steps = 20 }}
+samples = 60
+extractor = {extractor}
+metrics = ["frechet", "kernel", "likelihood"]
+rank_by = "kid_dataset_classifier"
+"""
+
+
+def test_several_extractors(tmp_path):
+    """Another extractor scores the stored samples; what reads no features is measured once; the first extractor ranks."""
+    found = []
+    for extractor in ('"dataset-classifier"', '["dataset-classifier", "effnetlite0"]'):
+        (tmp_path / "benchmarks.toml").write_text(SEVERAL.format(extractor=extractor))
+        run(tmp_path, "several")
+        found.append([r for r in ResultStore(tmp_path / "results" / "several").records() if r.model == "vae"][-1])
+    before, after = ({m.name: m for m in record.measurements} for record in found)
+    assert found[0].trial == found[1].trial
+    assert found[0].seconds["training"] == found[1].seconds["training"]
+    assert set(after) - set(before) == {"kid_effnetlite0", *(m for m in after if m.startswith("fd_") and "effnet" in m)}
+    assert after["kid_dataset_classifier"].value == pytest.approx(before["kid_dataset_classifier"].value, rel=1e-6)
+    assert after["kid_effnetlite0"].protocol != after["kid_dataset_classifier"].protocol
+    names = [m.name for m in found[1].measurements]
+    assert len(names) == len(set(names))
+    page = (tmp_path / "results" / "several" / "leaderboard.md").read_text()
+    assert "extractor: dataset-classifier, effnetlite0 (" in page
+    assert page.index("kid_dataset_classifier") < page.index("kid_effnetlite0")

@@ -121,7 +121,7 @@ def _warm(trial: Trial) -> None:
 
     _search(trial)
     registry.load(trial.model_target)
-    for part in (*trial.metrics, *([trial.extractor] if trial.extractor else [])):
+    for part in (*trial.metrics, *trial.extractors):
         registry.load(part.target)
     plan.load_data(trial.dataset_target, trial.dataset_options)
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench.gate.sides import Side
-from bench.record import MeasurementFields, Record
+from bench.record import MeasurementFields, Record, extractor_names
 from bench.report.columns import HARDWARE_GROUPS, group_and_importance
 
 Key = tuple[str, str, str]
@@ -110,9 +110,9 @@ def _facts(record: Record, fields: MeasurementFields, hardware: bool) -> dict[st
         }
     elif "samples" in config:
         facts["n"] = str(config["samples"])
-    extractor = config.get("extractor")
-    if extractor and fields.source != "cost":
-        facts["extractor"] = f"{extractor['name']} {record.training.get('extractor_version', '')}".strip()
+    extractors = extractor_names(config)
+    if extractors and fields.source != "cost":
+        facts["extractor"] = f"{extractors} {record.training.get('extractor_version', '')}".strip()
     if hardware or "seconds" in record.budget:
         facts["environment"] = environment_text(record)
     facts["protocol"] = fields.protocol if not hardware else ""

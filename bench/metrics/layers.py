@@ -8,7 +8,8 @@ from bench.errors import BenchError, did_you_mean
 from bench.metrics.base import Evidence
 
 LOGITS = "logits"
-STANDARD = ("final", "pool")  # the layer before the classifier, as extractors call it
+ONLY = "features"  # the layer of a network that gives one
+STANDARD = ("final", "pool", ONLY)  # the layer before the classifier, as extractors call it
 
 
 def feature_layers(evidence: Evidence) -> list[str]:
@@ -39,6 +40,6 @@ def named_after(measure: str, evidence: Evidence, layer: str) -> str:
 
 
 def named_with_layer(measure: str, evidence: Evidence, layer: str) -> str:
-    """``fd_effnetlite0_mid``, ``fd_effnetlite0_final``: always with the layer; ``fd_raw`` without a network."""
+    """``fd_effnetlite0_mid``, ``fd_effnetlite0_final``: with the layer where there could be others; ``fd_raw`` without a network."""
     name = f"{measure}_{evidence.extractor}"
-    return name if layer == evidence.extractor else f"{name}_{layer}"
+    return name if layer in (ONLY, evidence.extractor) else f"{name}_{layer}"

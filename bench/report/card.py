@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.record import extractor_names
 from bench.report.columns import GROUPS, Column
 from bench.report.numbers import MISSING, format_estimate, format_number
 from bench.stats.intervals import Estimate
@@ -58,7 +59,6 @@ def _about(record: Mapping[str, Any]) -> dict[str, str]:
     """Label -> text of everything but the measurements; what a record does not have is left out."""
     config, training, provenance = (record.get(key) or {} for key in ("config", "training", "provenance"))
     hardware, versions, git = (provenance.get(key) or {} for key in ("hardware", "versions", "git"))
-    extractor = config.get("extractor") or {}
     where = hardware.get("gpu") or hardware.get("cpu")
     found = {
         "trial": record.get("trial"),
@@ -71,7 +71,7 @@ def _about(record: Mapping[str, Any]) -> dict[str, str]:
         "capabilities": ", ".join(training.get("capabilities") or []),
         "options": ", ".join(f"{k} = {v}" for k, v in (config.get("model_config_") or {}).items()),
         "samples": config.get("samples"),
-        "extractor": " ".join(str(p) for p in (extractor.get("name"), training.get("extractor_version")) if p),
+        "extractor": " ".join(p for p in (extractor_names(config), training.get("extractor_version")) if p),
         "seconds": ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in (record.get("seconds") or {}).items()),
         "started": record.get("started"),
         "device": where and f"{where}, {hardware.get('cores', '?')} cores, {provenance.get('threads', '?')} threads",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.record import Record
+from bench.record import Record, extractor_names
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.markdown import leaderboard_csv, leaderboard_markdown
 from bench.report.terminal import leaderboard_renderable
@@ -104,9 +104,8 @@ def setting(records: list[Record]) -> Mapping[str, str]:
         "precision": ", ".join(dtypes) or "float32",
         "versions": f"torch {versions.get('torch', '?')}, gen-bench {versions.get('gen-bench', '?')}",
     }
-    extractor = last.config.get("extractor")
-    if extractor:
-        about["extractor"] = f"{extractor['name']} ({last.training.get('extractor_version', '')})"
+    if extractors := extractor_names(last.config):
+        about["extractor"] = f"{extractors} ({last.training.get('extractor_version', '')})"
     return about
 
 
