@@ -21,7 +21,6 @@ from reference_models.schedules import set_learning_rate
 
 LOG_MEAN, LOG_STD = -1.1, 2.0  # of ln sigma in training
 HUBER = 0.00054  # times the square root of the dimension: where the loss turns from square to linear
-STEPS_PER_LEVEL = 16
 
 
 class Consistency(GenerativeModel):
@@ -38,8 +37,7 @@ class Consistency(GenerativeModel):
 
     @dataclasses.dataclass(frozen=True)
     class Config(DenoiserConfig):
-        """levels: noise levels at the beginning and at the end of training, doubled at equal shares of the budget in between, but
-        never more than a 16th of the steps so far: with many levels and few steps nothing gets from the data to the noise.
+        """levels: noise levels at the beginning and at the end of training, doubled at equal shares of the budget in between.
         steps: of sampling, 1 or 2. middle: sigma to which the second step adds noise again.
         """
 
@@ -47,7 +45,7 @@ class Consistency(GenerativeModel):
         sigma_data: float = 0.5
         sigma_min: float = 0.002
         sigma_max: float = 80.0
-        levels: tuple[int, int] = (5, 160)
+        levels: tuple[int, int] = (10, 160)
         steps: int = 2
         middle: float = 0.821
 
@@ -68,7 +66,6 @@ class Consistency(GenerativeModel):
         super().__init__(space, **config)
         self.network = denoiser(space, self.config)
         self.optimizer = torch.optim.RAdam(self.parameters(), betas=(0.9, 0.99))
-        self.steps = 0
 
     @property
     def nfe(self) -> int:
@@ -90,14 +87,13 @@ class Consistency(GenerativeModel):
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        self.steps += 1
         return {"loss": loss.detach()}
 
     def levels(self, progress: float) -> Tensor:
         """Rising sigmas of the present stage, ``(N + 1,)`` from sigma_min to sigma_max; N doubles stage by stage."""
         first, last = self.config.levels
         stages = int(math.log2(last // first)) + 1
-        count = max(first, min(first * 2 ** int(progress * stages), last, self.steps // STEPS_PER_LEVEL))
+        count = min(first * 2 ** int(progress * stages), last)
         grid = karras_sigmas(count + 1, self.config.sigma_min, self.config.sigma_max)[:-1]
         return torch.tensor(grid[::-1], dtype=torch.float32)
 
