@@ -45,7 +45,6 @@ _KNOWN: dict[str, tuple[str, int]] = {
     "modes": ("diversity", 8),
     "mode": ("diversity", 19),
     "missing_mass": ("diversity", 19),
-    "variance_ratio": ("diversity", 20),
     "high_quality": ("quality", 8),
     "sprite_error": ("quality", 16),
     "reverse_kl": ("diversity", 19),

@@ -50,7 +50,7 @@ EXPECTED: dict[str, dict[str, Response]] = {
     "jsd_bins": _worse(*EVERYTHING),
     "missing_mass": _worse("mode-dropping"),
     "repetitions": _worse("duplication"),
-    "collapsed": _worse("duplication", "mode-dropping"),
+    "collapsed": _worse("duplication"),
     "modes_captured": _worse("mode-dropping", "spread"),
     "high_quality": _worse("spread"),
     "mode_kl": _worse("mode-dropping"),

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.metrics.collapse import collapse_evidence
+from bench.metrics.collapse import LIMIT, collapse_evidence
 from bench.model import FitsPrior, GenerativeModel, SampleGenerator
 from bench.record import Measurement
 from bench.sampling import draw_batch, to_model_range
@@ -47,7 +47,6 @@ class Snapshot:
 
     step: int
     missing_mass: float
-    outside: float
     repetitions: float
     diversity: float
     collapsed: bool
@@ -192,16 +191,12 @@ def balance(advantages: list[float]) -> list[Measurement]:
 
 
 def snapshot(real: np.ndarray, fake: np.ndarray, step: int) -> Snapshot:
-    """Features ``(N, d)`` of data and samples -> the verdict of ``bench.metrics.collapse`` and what it rests on."""
-    found = collapse_evidence(real, fake)
-    return Snapshot(
-        step,
-        float(found.missing),
-        found.outside,
-        float(found.repeated),
-        float(found.spread),
-        bool(found.reasons),
-    )
+    """Features ``(N, d)`` of data and samples -> the verdict: that of ``bench.metrics.collapse``, beside which stands the diversity,
+    the trace of the samples' covariance over that of the data's."""
+    missing, repeated = collapse_evidence(real, fake)
+    spread = float(fake.var(0).sum() / max(float(real.var(0).sum()), 1e-30))
+    certain = repeated.low is not None and repeated.low > LIMIT
+    return Snapshot(step, float(missing), float(repeated), spread, bool(missing > LIMIT or certain))
 
 
 def collapse(snapshots: list[Snapshot]) -> list[Measurement]:
@@ -210,8 +205,8 @@ def collapse(snapshots: list[Snapshot]) -> list[Measurement]:
     last = snapshots[-1]
     times = sum(each.collapsed for each in snapshots)
     note = (
-        f"at {PIXELS} pixels a side: missing mass {last.missing_mass:.0%} with {last.outside:.0%} of samples outside of the data, "
-        f"repetitions {last.repetitions:+.0%}, variance {last.diversity:.0%} of the data's; {times} of {len(snapshots)} snapshots; a verdict, no interval"
+        f"at {PIXELS} pixels a side: missing mass {last.missing_mass:.0%}, repetitions {last.repetitions:+.0%}, diversity "
+        f"{last.diversity:.0%}; {times} of {len(snapshots)} snapshots; a verdict, no interval"
     )
     found = [
         Measurement(float(last.collapsed), name="training_collapsed", n=SNAPSHOT_SAMPLES, direction="lower", note=note)

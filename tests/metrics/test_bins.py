@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 
 from bench.errors import BenchError
 from bench.metrics.bins import divergence, histograms, jensen_shannon, kullback_leibler, ndb
-from bench.metrics.collapse import repetitions
+from bench.metrics.collapse import collapse_verdict, missing_mass, repetitions
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,41 @@ def test_order_of_rows_changes_nothing(digits):
     assert float(repetitions(real, fake[:400])) == pytest.approx(
         float(repetitions(rng.permutation(real)[: len(real)], rng.permutation(fake[:400]))), abs=0.01
     )
+
+
+def test_missing_mass_is_the_share_left_out(digits):
+    x, labels = digits
+    train, real = x[:700], x[700:1200]
+    rest, rest_labels = x[1200:], labels[1200:]
+    shares = [float(missing_mass(real, rest[rest_labels < kept], 10, train)) for kept in (10, 5, 2)]
+    assert shares[0] == 0
+    assert 0.1 < shares[1] < 0.6
+    assert shares[2] > 0.5
+
+
+def test_honest_models_have_not_collapsed(digits):
+    x, _ = digits
+    train, real, fake = x[:700], x[700:1200], x[1200:]
+    assert collapse_verdict(real, fake, train) == 0
+    assert collapse_verdict(real, pca_samples(train, 40, 500), train) == 0
+    assert collapse_verdict(real, pca_samples(train, 5, 500), train) == 0  # blurred, but all digits are there
+    assert collapse_verdict(real, train, train) == 0  # copying is another fault
+
+
+def test_collapsed_models_are_flagged(digits):
+    x, labels = digits
+    train, real = x[:700], x[700:1200]
+    rest = x[1200:]
+    rng = np.random.default_rng(6)
+    one_digit = x[labels == 3]
+    one_image = rest[:1] + 0.01 * rng.normal(size=(500, 64))
+    few_images = rest[rng.integers(0, 30, 500)]  # every digit, thirty images over and over
+    for collapsed in (one_digit, one_image, few_images):
+        verdict = collapse_verdict(real, collapsed, train)
+        assert verdict == 1
+        assert "%" in verdict.note
+    assert repetitions(real, few_images).low > 0.9
+    assert abs(repetitions(real, rest)) < 0.05
 
 
 def test_too_many_bins_are_refused(digits):

@@ -113,7 +113,7 @@ def test_minimax_collapses_and_the_collapse_metric_says_so(ring: Tensor, train: 
         train(model, ring, steps)
         with torch.inference_mode():
             x = model.sample(1000, SampleGenerator(0, 1000))
-        verdicts[name] = float(collapse_verdict(ring[:1000].numpy(), x.numpy()))
+        verdicts[name] = float(collapse_verdict(ring[:1000].numpy(), x.numpy(), ring.numpy()))
     assert verdicts == {"minimax": 1.0, "stabilised": 0.0}
 
 

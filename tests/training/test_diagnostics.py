@@ -131,7 +131,7 @@ def test_snapshots_tell_collapse_from_variety():
 
 def test_a_collapse_that_was_overcome_does_not_count():
     def at(step, collapsed):
-        return Snapshot(step, 0.0, 0.0, 0.0, 1.0, collapsed)
+        return Snapshot(step, 0.0, 0.0, 1.0, collapsed)
 
     (verdict,) = collapse([at(10, True), at(20, False)])
     assert verdict == 0
