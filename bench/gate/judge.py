@@ -10,15 +10,12 @@ from bench.errors import BenchError, did_you_mean
 from bench.gate.cells import Cell, Row, matched, rows_of
 from bench.gate.margins import USUAL, Margin, said
 from bench.gate.sides import Side
-from bench.report.columns import group_and_importance
+from bench.report.columns import HEADLINE_IMPORTANCE, group_and_importance
 from bench.report.verdicts import Line, Outcome, Verdicts
 from bench.stats import compare as stats
 from bench.stats.compare import Comparison
 from bench.stats.intervals import Estimate, t_interval
 from bench.suite import Gate
-
-HEADLINE_IMPORTANCE = 10
-"""Without ``metrics``, those of the narrow tables are compared: every further one costs the others power (Holm)."""
 
 SAMPLING_ERRORS = 3.0
 """An untrained model's score may move by so many standard errors of a sample set when its samples changed."""
@@ -282,6 +279,7 @@ def known_as(name: str, known: Mapping[str, object]) -> str:
 
 
 def _headline(pairs: Sequence[tuple[Row | None, Row | None]]) -> list[str]:
+    """The metrics of the narrow tables: every further one would cost these power (Holm)."""
     cells = {name: cell for pair in pairs for row in pair if row for name, cell in row.cells.items()}
     importance = {
         name: group_and_importance(name, cell.unit)[1] for name, cell in cells.items() if cell.direction != "none"

@@ -15,6 +15,9 @@ GROUPS = (
     "training",
 )
 
+HEADLINE_IMPORTANCE = 10
+"""Columns up to this importance say how good and how fast a model is; the others explain it."""
+
 HARDWARE_GROUPS = frozenset({"speed", "memory and size", "cost", "training"})
 """Groups whose numbers depend on the machine: never averaged over environments."""
 
@@ -102,8 +105,8 @@ _KNOWN: dict[str, tuple[str, int]] = {
     "warmup": ("training", 31),
     "prior": ("training", 31),
     "final_loss": ("training", 32),
-    "oscillation": ("training", 9),
-    "training_collapsed": ("training", 8),
+    "oscillation": ("training", 21),
+    "training_collapsed": ("training", 20),
     "collapse_step": ("training", 28),
     "gradient_spike": ("training", 29),
     "discriminator": ("training", 28),

@@ -6,7 +6,7 @@ cells.py decides what is averaged, standing.py who is ranked; markdown.py, termi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError, did_you_mean
@@ -76,9 +76,13 @@ class Leaderboard:
         return list(dict.fromkeys([*first, *rest]))
 
     def key_columns(self, count: int) -> list[Column]:
-        """The ``count`` columns that matter most, in table order."""
-        kept = self.by_importance()[:count]
-        return [c for c in self.columns if c in kept]
+        """The ``count`` columns that matter most, see in_order()."""
+        return self.in_order(self.by_importance()[:count])
+
+    def in_order(self, columns: Collection[Column]) -> list[Column]:
+        """Columns as a table shows them: what ranks first, then quality, speed, cost and diagnostics."""
+        kept = [c for c in self.columns if c in columns]
+        return sorted(kept, key=lambda c: c != self.rank_by)
 
     def frame(self) -> pd.DataFrame:
         """Long and in full precision: one line a cell; a row without any cell keeps one line with its status."""

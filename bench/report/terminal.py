@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bench.report.columns import Column
+from bench.report.columns import HEADLINE_IMPORTANCE, Column
 from bench.report.footnotes import footnotes
 from bench.report.leaderboard import Leaderboard
 from bench.report.numbers import format_estimate
-from bench.report.standing import Row
 
 SECTION_TITLES = {"incomplete": "not ranked:", "baseline": "baselines:"}
 GAP = 2
+NARROW = 100
+"""Characters below which a table saves room."""
 
 _STYLES = {"floor": "green", "baseline": "dim", "incomplete": "yellow"}
 
@@ -26,22 +27,24 @@ def leaderboard_renderable(
     board: Leaderboard, width: int = 120, about: Mapping[str, str] | None = None
 ) -> RenderableType:
     """Table and footnotes of one data set, at most ``width`` characters wide. A line below it counts what did not fit."""
-    lead = [_lead(row) for row in board.rows]
-    lead_widths = [max([len(head), *(len(cells[i]) for cells in lead)]) for i, head in enumerate(_LEAD)]
-    room = width - sum(size + GAP for size in lead_widths)
+    lead = _lead(board, width)
+    room = width - sum(max(map(len, cells)) + GAP for cells in lead.values())
     shown: list[Column] = []
     texts: dict[Column, tuple[list[str], list[str]]] = {}
+    full = False  # from then on, what is small does not take the place of what matters
     for column in board.by_importance():
         scale = board.scale(column)
         head = _header(column, scale)
         cells = [format_estimate(row.cells.get(column), scale) for row in board.rows]
         size = max(map(len, head + cells)) + GAP
         if size > room:
+            full = True
+        if size > room or (full and column.importance > HEADLINE_IMPORTANCE):
             continue
         room -= size
         shown.append(column)
         texts[column] = head, cells
-    shown = [column for column in board.columns if column in shown]
+    shown = board.in_order(shown)
 
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -50,18 +53,19 @@ def leaderboard_renderable(
         title=f"{board.dataset} (suite {board.suite})",
         title_justify="left",
     )
-    for name, justify in zip(_LEAD, ("right", "center", "left", "left")):
-        table.add_column(Text(name), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for name in lead:
+        table.add_column(Text(name), justify=_JUSTIFY.get(name, "left"), no_wrap=True)
     for column in shown:
         table.add_column(Text("\n".join(texts[column][0])), justify="right", no_wrap=True)
     section = ""
     for i, row in enumerate(board.rows):
         if row.section != section and row.section in SECTION_TITLES:
-            table.add_row("", "", Text(SECTION_TITLES[row.section], style="italic dim"))
+            title = Text(SECTION_TITLES[row.section], style="italic dim")
+            table.add_row(*(title if name == "model" else "" for name in lead))
         section = row.section
         style = _STYLES.get(row.section, "")
         values = [Text(texts[c][1][i], style="bold cyan" if board.best.get(c) == row.model else style) for c in shown]
-        table.add_row(*(Text(text, style=style) for text in lead[i]), *values)
+        table.add_row(*(Text(cells[i + 1], style=style) for cells in lead.values()), *values)
     notes = footnotes(board, about)
     hidden = len(board.columns) - len(shown)
     elsewhere = [f"{hidden} more columns"] * (hidden > 0) + [f"{len(board.notes)} notes on measurements"] * bool(
@@ -72,11 +76,19 @@ def leaderboard_renderable(
     return Group(table, Text(), *(Padding(Text(note, style="dim"), (0, 0, 0, 2)) for note in notes))
 
 
-_LEAD = ("rank", "", "model", "seeds")
+_JUSTIFY: dict[str, JustifyMethod] = {"rank": "right", "": "center"}
 
 
-def _lead(row: Row) -> tuple[str, str, str, str]:
-    return row.rank_text, "◆" if row.front else "", row.model, row.seeds_text
+def _lead(board: Leaderboard, width: int) -> dict[str, list[str]]:
+    """The columns before the metrics, each with its header. A narrow table says in its footnotes alone that no seed is missing."""
+    found = {
+        "rank": [row.rank_text for row in board.rows],
+        "": ["◆" if row.front else "" for row in board.rows],
+        "model": [row.model for row in board.rows],
+    }
+    if width >= NARROW or any(row.completed < row.expected for row in board.rows):
+        found["seeds"] = [row.seeds_text for row in board.rows]
+    return {name: [name, *cells] for name, cells in found.items()}
 
 
 def _header(column: Column, scale: int) -> list[str]:

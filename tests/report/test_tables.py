@@ -174,6 +174,19 @@ def test_the_terminal_table_fits_and_cuts_nothing(width):
     assert ("more columns" in text) == (width < 200)
 
 
+def test_a_narrow_table_leaves_out_seeds_that_none_lacks_and_gives_no_small_diagnostic_the_place_of_a_quality():
+    parts = rows("a", {KID: [1, 2, 3], FD: [100.0, 250, 300], COVERAGE: [0.1, 0.2, 0.3], SPEED: [21000.0, 9000, 23000]})
+    small = [{**line, "metric": "training_collapsed"} for line in rows("a", {KID: [0.0, 1, 0]})]
+    board = leaderboard(frame(parts, small))
+    narrow, wide = shown(board, 50), shown(board, 160)
+    assert "3/3" not in narrow
+    assert "3/3" in wide
+    assert "collapsed" not in narrow
+    assert "collapsed" in wide
+    assert wide.index("kid_") < wide.index("collapsed")
+    assert board.in_order(board.columns)[0] is board.rank_by
+
+
 def test_the_terminal_shows_markup_in_names_as_it_is():
     text = shown(leaderboard(frame(rows("[red]a[/red]", {KID: [1, 2, 3]}), failure("b", 0, reason="[bold]x"))))
     assert "[red]a[/red]" in text
