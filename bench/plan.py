@@ -215,6 +215,8 @@ def check_models(trials: list[Trial]) -> None:
         model_class = registry.load(trial.model_target)
         data = load_data(trial.dataset_target, trial.dataset_options)
         try:
+            if not hasattr(model_class, "make_config"):
+                raise BenchError(f"'{trial.model_target}' is no GenerativeModel; derive it from bench.GenerativeModel")
             model_class.make_config(**trial.model_config_)
             if not isinstance(data.space, model_class.spaces):
                 able = " or ".join(kind.__name__ for kind in model_class.spaces)
