@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from bench import provenance, registry
 from bench.data.base import Data
 from bench.errors import BenchError, did_you_mean
 from bench.prices import Price
-from bench.suite import FLOOR, Choice, Config, Suite, Target
+from bench.suite import FLOOR, SEEDS, Choice, Config, Suite, Target
 
 # What training and sampling run through, besides the model's own code.
 HARNESS_MODULES = ["bench.model", "bench.space", "bench.sampling", "bench.training.ema", "bench.training.loop"]
@@ -150,6 +151,9 @@ def plan(
     suite = config.suite(suite_name)
     if search_path is not None and str(search_path) not in sys.path:
         sys.path.insert(0, str(search_path))
+    for seed in seeds or ():
+        if not 0 <= seed < SEEDS:
+            raise BenchError(f"--seeds: {seed} is no seed; take whole numbers from 0 to {SEEDS - 1}")
     rows = _rows(suite, models)
     extractors = tuple(_extractor(choice) for choice in suite.extractor)
     metrics = tuple(_metric(choice, extractors, suite.samples) for choice in suite.metrics)
@@ -212,11 +216,19 @@ def with_classes(model_class: Any, config: dict[str, Any], data: Data) -> dict[s
 
 
 def check_models(trials: list[Trial]) -> None:
-    """Every model class must exist, accept its config and generate the data set's space. Imports the models."""
+    """Every model class must exist, accept its config and generate the data set's space, and every metric and extractor
+    take their options. Imports them all."""
+    for first in trials[:1]:  # all trials of a suite are scored alike
+        for part in first.metrics:
+            _check_options(first.suite, "metric", part)
+        for part in first.extractors:
+            _check_options(first.suite, "extractor", part)
     for trial in {(t.model, t.dataset): t for t in trials}.values():
         model_class = registry.load(trial.model_target)
         data = load_data(trial.dataset_target, trial.dataset_options)
         try:
+            if not hasattr(model_class, "make_config"):
+                raise BenchError(f"'{trial.model_target}' is no GenerativeModel; derive it from bench.GenerativeModel")
             model_class.make_config(**trial.model_config_)
             if not isinstance(data.space, model_class.spaces):
                 able = " or ".join(kind.__name__ for kind in model_class.spaces)
@@ -227,6 +239,18 @@ def check_models(trials: list[Trial]) -> None:
             raise BenchError(f"suite '{trial.suite}': model '{trial.model}': {error}") from None
 
 
+def _check_options(suite: str, kind: str, part: Part) -> None:
+    """BenchError where the class of a metric or extractor has no parameter of an option's name."""
+    parameters = inspect.signature(registry.load(part.target)).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in part.options:
+        if name not in parameters:
+            raise BenchError(
+                f"suite '{suite}': {kind} '{part.name}' has no option '{name}'; {did_you_mean(name, parameters)}"
+            )
+
+
 def _rows(suite: Suite, only: list[str] | None) -> list[tuple[Literal["trained", "baseline", "floor"], str]]:
     """(role, model name) of every row: floor, baselines, then the models compared."""
     rows: list[tuple[Literal["trained", "baseline", "floor"], str]] = [("floor", FLOOR)]
@@ -235,6 +259,8 @@ def _rows(suite: Suite, only: list[str] | None) -> list[tuple[Literal["trained",
     if only is None:
         return rows
     known = [name for _, name in rows]
+    if not only:
+        raise BenchError(f"--models names no model; {did_you_mean('', known)}")
     for name in only:
         if name not in known:
             raise BenchError(f"--models: the suite has no model '{name}'; {did_you_mean(name, known)}")

@@ -17,6 +17,7 @@ import hashlib
 import importlib
 import importlib.util
 import re
+import traceback
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -83,11 +84,32 @@ def load(target: str) -> Any:
         raise BenchError(
             f"cannot import '{target}': {error}; is its package installed or beside the config?"
         ) from error
+    except Exception as error:  # code of anyone's: it may fail in any way
+        where = _place_of(error)
+        raise BenchError(f"cannot import '{target}': {type(error).__name__}: {error}{where}; correct it") from error
     try:
         return getattr(module, attribute)
     except AttributeError:
         classes = [name for name, value in vars(module).items() if isinstance(value, type)]
         raise BenchError(f"module '{module_name}' has no '{attribute}'; {did_you_mean(attribute, classes)}") from None
+
+
+def _place_of(error: Exception) -> str:
+    """`` (file, line n)`` of the line that an import failed at; a SyntaxError names its own."""
+    if isinstance(error, SyntaxError):
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+
+
+def _parse(path: Path) -> ast.Module:
+    """The syntax tree of a source file; BenchError with file and line where it is no Python."""
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise BenchError(f"{path}, line {error.lineno}: not valid Python: {error.msg}; correct it") from None
+    except ValueError:
+        raise BenchError(f"{path}: not Python source in UTF-8; write it again") from None
 
 
 def module_path(name: str) -> Path | None:
@@ -159,7 +181,7 @@ def modules_digest(names: list[str]) -> str:
         path = module_path(name)
         if path is not None:
             sha.update(name.encode())
-            sha.update(ast.dump(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))).encode())
+            sha.update(ast.dump(_without_docstrings(_parse(path))).encode())
     return sha.hexdigest()
 
 
@@ -174,7 +196,7 @@ def _closure(module_name: str, package: str) -> set[str]:
             continue
         reached.add(name)
         parent = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        for imported in _imports(ast.parse(path.read_text(encoding="utf-8")), parent):
+        for imported in _imports(_parse(path), parent):
             if imported == package or imported.startswith(package + "."):
                 waiting.append(imported)
     return reached

@@ -21,8 +21,12 @@ CURVE_METRICS = ("frechet", "kernel")
 Name = Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 
 
+SEEDS = 2**32
+"""Seeds are whole numbers from 0 to one less: what every random generator takes."""
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelVariant(_Strict):
@@ -58,7 +62,7 @@ class DatasetVariant(_Strict):
 class Choice(_Strict):
     """A registered extractor or metric with options: ``{ name = "prdc", k = 3 }`` or just its name."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
     name: str
 
     @property
@@ -109,7 +113,7 @@ class Suite(_Strict):
     datasets: list[str] = Field(min_length=1)
     models: list[str] = Field(min_length=1)
     baselines: list[str] = Field(default_factory=lambda: list(BASELINES), description="rows that every table shows")
-    seeds: list[int] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=SEEDS)]] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
     budget: Budget
     batch_size: int = Field(128, gt=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -81,6 +81,17 @@ def test_errors_are_sentences(package):
         registry.find("model", "vaee")
 
 
+def test_a_broken_file_is_a_sentence_with_its_line(package):
+    package("torn.py", "import sys\nclass Net(:\n    pass\n")
+    with pytest.raises(BenchError, match=r"torn\.py, line 2: not valid Python"):
+        registry.code_digest("zoo_pkg.torn:Net")
+    with pytest.raises(BenchError, match=r"cannot import .zoo_pkg\.torn:Net.: SyntaxError: .*torn\.py, line 2"):
+        registry.load("zoo_pkg.torn:Net")
+    package("raises.py", "import sys\nWIDTH = undefined\nclass Net: pass\n")
+    with pytest.raises(BenchError, match=r"NameError: name 'undefined' is not defined \(raises\.py, line 2\)"):
+        registry.load("zoo_pkg.raises:Net")
+
+
 def test_built_ins_are_registered_described_and_importable():
     for kind in registry.KINDS:
         found = registry.entries(kind)

@@ -259,6 +259,8 @@ def test_wrong_calls_are_one_line(place):
         (("run", "tyni"), "did you mean 'tiny'"),
         (("run", "tiny", "--models", "vaee"), "the suite has no model 'vaee'"),
         (("run", "tiny", "--seeds", "0,x"), "--seeds takes whole numbers"),
+        (("run", "tiny", "--models", ""), "--models names no model; known: autoencoder"),
+        (("run", "tiny", "--seeds", str(2**40)), "is no seed; take whole numbers from 0"),
         (("run", "tiny", "--device", "gpu"), "--device takes auto, cpu or cuda"),
         (("run", "tiny", "--config", "nowhere.toml"), "no config file at 'nowhere.toml'"),
         (("list", "model"), "did you mean 'models'"),
@@ -277,6 +279,10 @@ def test_wrong_model_options_and_spaces_stop_before_training(place):
     config = place / "benchmarks.toml"
     config.write_text(CONFIG.replace("pause = 0.02", "puase = 0.02"))
     assert "no option 'puase'; did you mean 'pause'" in bench(place, "run", "tiny", code=2).stderr
+    config.write_text(CONFIG.replace('metrics = ["reconstruction"]', 'metrics = [{ name = "prdc", kk = 3 }]', 1))
+    assert "metric 'prdc' has no option 'kk'; did you mean" in bench(place, "run", "tiny", code=2).stderr
+    config.write_text(CONFIG.replace('extractor = "none"', 'extractor = { name = "effnetlite0", size = 3 }', 1))
+    assert "extractor 'effnetlite0' has no option 'size'" in bench(place, "run", "tiny", code=2).stderr
     config.write_text(CONFIG.replace('datasets = ["digits8"]', 'datasets = ["ring8"]', 1))
     assert (
         "it generates ImageSpace, but data set 'ring8' holds 2-d vectors" in bench(place, "run", "tiny", code=2).stderr

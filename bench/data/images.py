@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from bench.data import arrays
 from bench.data.decode import decode, fit, pack
@@ -225,4 +226,6 @@ def _printable(name: str) -> str:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # its own text ends with an address in memory
+        return "not an image, or damaged at its beginning"
     return _printable((str(error).splitlines() or [""])[0]) or type(error).__name__

@@ -168,6 +168,7 @@ def test_corrupt_image_is_named_counted_and_stops_when_strict(name, write_pictur
     np.testing.assert_array_equal(images, written["good.png"][None])
     assert [file for file, _ in report.corrupt] == [name]
     assert f"1 images from {folder}; 1 corrupt, left out: {name} (" in report.summary()
+    assert " at 0x" not in report.summary()
     with pytest.raises(BenchError, match=f"pictures/{name} is not a readable image: ."):
         load_images(folder, strict=True)
 
