@@ -62,6 +62,12 @@ def main() -> NoReturn:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         sys.exit(OK)
+    except OSError as error:  # a file or folder that cannot be read or written
+        if error.filename is None:
+            raise
+        _fail(
+            f"'{error.filename2 or error.filename}': {error.strerror}; give another path, or make room or rights for this one"
+        )
 
 
 def _fail(sentence: str) -> NoReturn:

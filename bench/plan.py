@@ -279,5 +279,10 @@ def _extractor(choice: Choice) -> Part:
 
 def _metric(choice: Choice, extractors: Sequence[Part], samples: int) -> Part:
     target = registry.find("metric", choice.name).target
-    parts = [registry.code_digest(target), choice.options, "+".join(part.digest for part in extractors) or None, samples]
+    parts = [
+        registry.code_digest(target),
+        choice.options,
+        "+".join(part.digest for part in extractors) or None,
+        samples,
+    ]
     return Part(name=choice.name, target=target, options=choice.options, digest=provenance.short_hash(parts))

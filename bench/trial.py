@@ -31,13 +31,15 @@ RECORD, SAMPLES, WEIGHTS = "record.json", "samples.npz", "weights.safetensors"
 def run_trial(trial: Trial, out: Path, emit: Emit = lambda event: None) -> Record:
     """Run ``trial`` into the folder ``out``; what is already there is not done again.
 
-    A finished trial returns its record; one whose metrics changed is scored again from its sample set; everything else
-    trains. The record is written to ``out`` last, atomically, so a half-run trial leaves none.
+    A finished trial returns its record; one with a sample set whose metrics changed is scored again; everything else trains.
+    The record is written to ``out`` last, atomically, so a half-run trial leaves none.
     """
     out.mkdir(parents=True, exist_ok=True)
     old = read_record(out, trial.id)
-    if old is not None and (old.scoring == trial.scoring or old.status != "complete"):
+    if old is not None and old.scoring == trial.scoring:
         return old
+    if old is not None and not has_samples(out, old):
+        old = None
     run = State(trial, out, emit)
     try:
         record = _rescored(run, old) if old is not None else _fresh(run)
@@ -49,6 +51,8 @@ def run_trial(trial: Trial, out: Path, emit: Emit = lambda event: None) -> Recor
         (out / "traceback.txt").write_text(traceback.format_exc())
         status = "out-of-memory" if _is_out_of_memory(error) else "failed"
         record = run.record(status, f"{type(error).__name__}: {error}".splitlines()[0][:500])
+    if old is not None and record.status != "complete":
+        record = _with_what_was_measured(record, old)
     write_atomically(out / RECORD, record.to_line().encode())
     (out / CHECKPOINT).unlink(missing_ok=True)
     return record
@@ -62,11 +66,13 @@ def read_record(out: Path, trial_id: str) -> Record | None:
         return None
     if record.trial != trial_id:
         return None
-    if record.status == "complete":
-        samples = out / SAMPLES
-        if not samples.is_file() or provenance.file_sha256(samples) != record.artifacts.get("samples_file"):
-            return None
-    return record
+    return None if record.status == "complete" and not has_samples(out, record) else record
+
+
+def has_samples(out: Path, record: Record) -> bool:
+    """Whether the sample set that ``record`` was made of lies in ``out``."""
+    samples = out / SAMPLES
+    return samples.is_file() and provenance.file_sha256(samples) == record.artifacts.get("samples_file")
 
 
 def load_samples(out: Path) -> np.ndarray:
@@ -91,7 +97,8 @@ def _fresh(run: State) -> Record:
 
 def _rescored(run: State, old: Record) -> Record:
     """Score the stored sample set with the metrics that changed; all else is kept as it was measured."""
-    stale = [part for part in run.trial.metrics if old.scoring.get(part.name) != part.digest]
+    scored = old.scoring if old.status == "complete" else {}
+    stale = [part for part in run.trial.metrics if scored.get(part.name) != part.digest]
     fresh_names = {part.name for part in run.trial.metrics} - {part.name for part in stale}
     run.quality = [fields for fields in old.measurements if fields.source in fresh_names]
     kept = [fields for fields in old.measurements if fields.source == "cost"]
@@ -111,6 +118,13 @@ def _rescored(run: State, old: Record) -> Record:
             "seconds": {**old.seconds, "rescoring": run.seconds["scoring"]},
         }
     )
+
+
+def _with_what_was_measured(record: Record, old: Record) -> Record:
+    """A record of a scoring that failed keeps what training and sampling cost, so that another scoring can complete it."""
+    kept = [fields for fields in old.measurements if fields.source == "cost"]
+    update = {"measurements": kept, "training": old.training, "curves": old.curves, "artifacts": old.artifacts}
+    return record.model_copy(update={**update, "started": old.started, "seconds": old.seconds})
 
 
 def _scored(run: State, data: Data, samples: np.ndarray, model: GenerativeModel, metrics: list[plan.Part]) -> Record:

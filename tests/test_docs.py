@@ -17,7 +17,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CONFIG = """
 [suites.quick]
 datasets = ["digits16"]
-models = ["autoencoder", "vae"]
+models = ["autoencoder", "vae-beta4"]
 baselines = ["noise"]
 seeds = [0, 1]
 budget = { steps = 5 }
@@ -25,6 +25,10 @@ samples = 30
 sample_batch = 30
 metrics = ["frechet", "kernel", "reconstruction"]
 rank_by = "kid_effnetlite0"
+
+[models.vae-beta4]
+model = "vae"
+config = { beta = 4.0 }
 
 [datasets.digits16]
 dataset = "digits"

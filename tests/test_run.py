@@ -60,6 +60,17 @@ class = "my_models:Slow"
 config = { pause = 1000.0 }
 """
 
+METRIC = '''
+from bench.metrics.base import Metric
+from bench.record import Measurement
+
+class Mine(Metric):
+    """A metric of one's own."""
+    needs = frozenset()
+    def measure(self, evidence):
+        BODY
+'''
+
 MODELS = '''
 import dataclasses, os, time
 import torch
@@ -252,6 +263,72 @@ def test_a_change_reruns_exactly_what_it_concerns(place):
 
     config.write_text(CONFIG.replace("steps = 8", "steps = 9"))
     assert bench(place, "run", "tiny", "--seeds", "0", "--dry-run").stdout.count("to run") == 5
+
+
+def test_retry_scores_complete_trials_again_without_training(place):
+    run = ("run", "tiny", "--seeds", "0", "--models", "autoencoder")
+    bench(place, *run)
+    config = place / "benchmarks.toml"
+    config.write_text(CONFIG.replace('metrics = ["reconstruction"]', 'metrics = ["reconstruction", "likelihood"]', 1))
+    bench(place, *run, "--retry")
+    first, second = records(place)
+    assert set(second.scoring) == {"reconstruction", "likelihood"}
+    assert second.started == first.started
+    assert "rescoring" in second.seconds
+
+
+def test_a_failed_trial_runs_again_when_its_metrics_change(place):
+    run = ("run", "broken", "--models", "diverges")
+    bench(place, *run, code=3)
+    config = place / "benchmarks.toml"
+    config.write_text(CONFIG.replace('metrics = ["reconstruction"]', 'metrics = ["reconstruction", "likelihood"]'))
+    assert "to run" in bench(place, *run, "--dry-run").stdout
+    bench(place, *run, code=3)
+    assert set(records(place, "broken")[-1].scoring) == {"reconstruction", "likelihood"}, "the old record was taken"
+    assert "done " in bench(place, *run, "--dry-run").stdout
+
+
+def test_the_table_shows_what_the_config_says_now(place):
+    """A change and its revert: the finished trial is shown again, not the other one; names and ranking are as declared now."""
+    run = ("run", "tiny", "--seeds", "0", "--models", "autoencoder")
+    config = place / "benchmarks.toml"
+    for steps in (8, 9, 8):
+        config.write_text(CONFIG.replace("steps = 8", f"steps = {steps}"))
+        bench(place, *run)
+        assert ResultStore(place / "results" / "tiny").current()[-1].budget == {"steps": steps}
+    count = len(records(place))
+    bench(place, *run)
+    assert len(records(place)) == count, "nothing changed, nothing is written"
+    config.write_text(CONFIG.replace("samples = 40", 'rank_by = "reconstruction_psnr"\nsamples = 40', 1))
+    bench(place, *run)
+    assert records(place)[-1].config["rank_by"] == "reconstruction_psnr"
+    assert records(place)[-1].started == records(place)[0].started
+
+
+def test_a_failed_scoring_costs_no_training(place):
+    """Metrics that raise, then do not: the trial is scored again from its samples, and what it cost is kept."""
+    (place / "my_metrics.py").write_text(METRIC.replace("BODY", "raise ValueError('no')"))
+    config = place / "benchmarks.toml"
+    config.write_text(CONFIG.replace('metrics = ["reconstruction"]', 'metrics = ["my_metrics:Mine"]', 1))
+    run = ("run", "tiny", "--seeds", "0", "--models", "autoencoder")
+    bench(place, *run, code=3)
+    (place / "my_metrics.py").write_text(METRIC.replace("BODY", "return [Measurement(1.0, name='mine', n=40)]"))
+    assert "to score again" in bench(place, *run, "--dry-run").stdout
+    bench(place, *run)
+    first, second = records(place)
+    assert (first.status, second.status) == ("failed", "complete")
+    costs = [[m.value for m in record.measurements if m.source == "cost"] for record in (first, second)]
+    assert costs[0] == costs[1] != []
+    assert second.started == first.started
+    assert "mine" in {m.name for m in second.measurements}
+
+
+def test_paths_that_cannot_be_written_are_one_line(place):
+    bench(place, "run", "tiny", "--seeds", "0", "--models", "autoencoder")
+    page = place / "results" / "tiny" / "leaderboard.md"
+    page.unlink()
+    page.mkdir()
+    assert "leaderboard.md': Is a directory" in bench(place, "report", "results", code=2).stderr
 
 
 def test_wrong_calls_are_one_line(place):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from bench.execute.local import Executor, Outcome
 from bench.plan import Trial
 from bench.provenance import file_sha256
 from bench.record import Record
-from bench.store import ResultStore
+from bench.store import ResultStore, latest_of_each_cell
 
 TODO, RESCORE, DONE = "to run", "to score again", "done"
 
@@ -49,16 +49,18 @@ def artifacts_folder(store: ResultStore, trial_id: str) -> Path:
 
 
 def state(trial: Trial, latest: dict[str, Record], store: ResultStore) -> str:
-    """TODO, RESCORE or DONE. Done means: a record with the present metrics, and (where complete) its sample set on disk."""
+    """TODO, RESCORE or DONE. Done means: a record with the present metrics, and (where complete) its sample set on disk.
+
+    A trial that failed in scoring, too, is only scored again where its metrics changed and its sample set is there.
+    """
     record = latest.get(trial.id)
     if record is None or record.status in ("killed", "timeout"):
         return TODO
-    if record.status != "complete":
-        return DONE if record.scoring == trial.scoring else TODO
     samples = artifacts_folder(store, trial.id) / "samples.npz"
-    if not samples.is_file() or file_sha256(samples) != record.artifacts.get("samples_file"):
-        return TODO
-    return DONE if record.scoring == trial.scoring else RESCORE
+    there = samples.is_file() and file_sha256(samples) == record.artifacts.get("samples_file")
+    if record.scoring == trial.scoring and (there or record.status != "complete"):
+        return DONE
+    return RESCORE if there else TODO
 
 
 def run_plan(
@@ -75,13 +77,17 @@ def run_plan(
     trials = list(trials)
     summary = Summary()
     with store.lock():
-        latest = store.latest()
+        records = store.records()
+        latest = {record.trial: record for record in records}
+        shown = {record.trial: record for record in latest_of_each_cell(records)}
         work = []
         for trial in trials:
             record = latest.get(trial.id)
             if state(trial, latest, store) == DONE and not (retry and record and record.status != "complete"):
                 summary.done_before += 1
                 summary.failed += record is not None and record.status != "complete"
+                if record is not None and (renewed := _described_anew(trial, record, shown)) is not None:
+                    store.append(renewed)
             else:
                 work.append(trial)
         if not work:
@@ -91,7 +97,10 @@ def run_plan(
         try:
             for trial in work:
                 display.begin(trial, summary.done_before + summary.ran + 1, len(trials))
-                record = _one(trial, store, executor, display, retry)
+                before = latest.get(trial.id)
+                if retry and before is not None and before.status != "complete":
+                    (artifacts_folder(store, trial.id) / "record.json").unlink(missing_ok=True)
+                record = _one(trial, store, executor, display)
                 store.append(record)
                 summary.ran += 1
                 summary.failed += record.status != "complete"
@@ -103,10 +112,20 @@ def run_plan(
     return summary
 
 
-def _one(trial: Trial, store: ResultStore, executor: Executor, display: Display, retry: bool) -> Record:
+def _described_anew(trial: Trial, record: Record, shown: Mapping[str, Record]) -> Record | None:
+    """The record of a finished trial as the table is to show it; None if that is what it shows already.
+
+    After a change and its revert the table shows the other trial of the cell; and ``rank_by``, names and prices are no part of what
+    a trial is.
+    """
+    described = trial.described()
+    described["config"] = {"price": record.config.get("price"), **described["config"]}
+    renewed = record.model_copy(update=described)
+    return None if shown.get(trial.id) is record and renewed == record else renewed
+
+
+def _one(trial: Trial, store: ResultStore, executor: Executor, display: Display) -> Record:
     out = artifacts_folder(store, trial.id)
-    if retry:
-        (out / "record.json").unlink(missing_ok=True)
     outcome = executor.run(trial, out, display.event)
     if outcome.ok:
         return Record.model_validate_json((out / "record.json").read_text())

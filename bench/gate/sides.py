@@ -86,7 +86,10 @@ def repository_path(path: Path) -> str:
             raise BenchError(
                 f"'{path}' lies outside the working directory; give the path inside the repository"
             ) from None
-    prefix = git("rev-parse", "--show-prefix").strip()
+    try:
+        prefix = git("rev-parse", "--show-prefix").strip()
+    except subprocess.CalledProcessError:
+        raise BenchError(f"'{Path.cwd()}' is in no git repository; go into the one that holds '{path}'") from None
     return Path(prefix, path).as_posix()
 
 

@@ -114,7 +114,10 @@ def _verdict(real: np.ndarray, fake: np.ndarray, train: np.ndarray, seed: int, p
         if in_features >= NEAR_SHARE:
             where = " in features"
         elif in_pixels >= NEAR_SHARE:
-            left_out, where = float(missing_pixels), f" in pixels ({in_features:.0%} of samples near the data in features)"
+            left_out, where = (
+                float(missing_pixels),
+                f" in pixels ({in_features:.0%} of samples near the data in features)",
+            )
         else:
             left_out, where = 0.0, f" not counted ({max(in_features, in_pixels):.0%} of samples near the data)"
     certain = any(each.low is not None and each.low > LIMIT for each in repeating)

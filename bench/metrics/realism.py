@@ -18,7 +18,7 @@ def median_realism(real: np.ndarray, fake: np.ndarray, k: int = 3) -> Measuremen
     The interval (order statistics) is over samples, for this reference; none below 30 samples.
     """
     scores = realism_score(real, fake, k)
-    found = censored_median(scores, scores)  # the score of an exact copy is infinite
+    found = censored_median(scores.tolist(), scores.tolist())  # the score of an exact copy is infinite
     plain = Measurement(found.value, name="realism", n=found.n, direction="higher")
     if found.n < SMALLEST_N or found.high is None or not np.isfinite(found.high):
         return plain.replace(note=f"no interval: fewer than {SMALLEST_N} samples, or exact copies of real ones")

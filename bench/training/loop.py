@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.data.base import Data
-from bench.errors import TrialFailure
+from bench.errors import BenchError, TrialFailure
 from bench.measure.blocks import AGREEING, settled_at
 from bench.measure.clock import Marks, quiet_garbage, synchronise
 from bench.measure.memory import present_mib
@@ -181,7 +181,11 @@ def train(
         marks.mark()
         progress = min(spent() / budget_amount, 1.0)
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            pending.append(model.train_step(batch, progress))
+            losses = model.train_step(batch, progress)
+        if not isinstance(losses, dict):
+            name = type(model).__name__
+            raise BenchError(f"{name}.train_step must return its losses, a dict of name to number, not {losses!r}")
+        pending.append(losses)
         if average is not None:
             average.update()
         marks.mark()
@@ -252,9 +256,9 @@ def train(
 
 
 def _collect_losses(pending: list[dict[str, float | Tensor]], result: TrainingResult) -> None:
-    """Mean of each loss over the block; one transfer a block."""
-    for name in pending[0] if pending else ():
-        values = [torch.as_tensor(losses[name], dtype=torch.float32).detach() for losses in pending]
+    """Mean of each loss over the steps of the block that report it; one transfer a block."""
+    for name in dict.fromkeys(name for losses in pending for name in losses):
+        values = [torch.as_tensor(each[name], dtype=torch.float32).detach() for each in pending if name in each]
         where = values[-1].device  # a loss that a model only remembers may still be on the host
         mean = float(torch.stack([value.to(where) for value in values]).mean())
         if not math.isfinite(mean):

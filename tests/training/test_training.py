@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.data.base import Data
-from bench.errors import TrialFailure
+from bench.errors import BenchError, TrialFailure
 from bench.model import GenerativeModel, VectorSpace
 from bench.training import precision
 from bench.training.ema import WeightAverage
@@ -72,6 +72,26 @@ def test_flops_are_counted_on_a_step(data, batches):
     result = train(Line(data.space), batches, "flops", 10 * per_step)
     assert result.flops_per_step == per_step
     assert result.steps == 10
+
+
+class Lazy(Line):
+    """Reports a penalty at its second step only."""
+
+    def train_step(self, batch, progress):
+        losses = super().train_step(batch, progress)
+        return {**losses, "penalty": torch.tensor(2.0)} if self.steps == 2 else losses
+
+
+def test_a_loss_may_be_reported_at_some_steps_only(data, batches):
+    result = train(Lazy(data.space), batches, "steps", 6)
+    assert result.losses["penalty"] == [2.0]
+
+
+def test_a_step_without_losses_is_one_sentence(data, batches):
+    model = Line(data.space)
+    model.train_step = lambda batch, progress: None
+    with pytest.raises(BenchError, match=r"Line\.train_step must return its losses, a dict .* not None"):
+        train(model, batches, "steps", 2)
 
 
 def test_divergence_is_a_status(data, batches):
