@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,peers]"
 	@touch $(STAMP)
 
-bench: setup ## run the suite `quick` and print its leaderboard (about five minutes on two cores)
+bench: setup ## run the suite `quick` and print its leaderboard (about six minutes on two cores)
 	$(BIN)/bench run quick
 
 test: setup ## run all tests, in two processes

@@ -25,7 +25,8 @@ class RealNVP(NormalizingFlow):
     paper = "Density estimation using Real NVP, 2016, arXiv 1605.08803; activation normalisation: Glow, 2018, arXiv 1807.03039"
     known_failures = (
         "Affine couplings stretch one blob: between separate modes they leave thin bridges of samples. On images, sharp local "
-        "texture without global shape, unless trained for long."
+        "texture without global shape, unless trained for long: two minutes of one CPU core on MNIST at 32 pixels do not beat a "
+        "Gaussian on KID by a classifier of digits (1.57, 0.82)."
     )
     Config: ClassVar[type] = FlowConfig
 

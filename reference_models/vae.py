@@ -29,7 +29,11 @@ class VAE(GenerativeModel):
         "Auto-Encoding Variational Bayes, 2013, arXiv 1312.6114; beta-VAE, ICLR 2017; learned scale: Simple and Effective VAE "
         "Training with Calibrated Decoders, 2020, arXiv 2006.13202"
     )
-    known_failures = "Samples are the decoder's means: blurred, and blends of classes where the prior covers regions between encodings."
+    known_failures = (
+        "Samples are the decoder's means: blurred, and blends of classes where the prior covers regions between encodings. On MNIST "
+        "at 32 pixels, after two minutes of one CPU core, a classifier of digits puts them behind those of a Gaussian (KID 1.42, "
+        "0.82); by ImageNet's features they are far ahead (0.26, 0.92)."
+    )
     spaces = (ImageSpace, VectorSpace)
     nll_kind: ClassVar[Literal["exact", "upper_bound", "estimate"]] = "upper_bound"
 
