@@ -26,20 +26,19 @@ class Evidence:
     features: ``features(split, layer) -> float32 (N, d)`` with split in {"real", "fake", "train"} and a layer name of the
         suite's extractor; one pass over the images serves all layers and metrics.
     extractor: name of that extractor, for measurement names (``effnetlite0``), or None for data it cannot read.
-    version: of that extractor: everything about it that changes a number.
     layers: the extractor's layers, name -> width.
     model: the trained model in eval mode, or None (a foreign sample set).
     sample_labels, sample_captions: the class ``(n,)`` or the text that each sample was to show, None where nothing was asked for.
     seed: for whatever a metric draws at random.
     extract: ``extract(images, layer) -> float32 (N, d)``: features of any other uint8 images ``(N, H, W, C)`` (reconstructions,
         interpolations), by the same extractor; None where there is no extractor.
+    version: of the extractor: everything about it that changes a number.
     """
 
     data: Data
     samples: np.ndarray
     features: Callable[[str, str], np.ndarray]
     extractor: str | None = None
-    version: str = ""
     layers: dict[str, int] = dataclasses.field(default_factory=dict)
     model: Any = None
     sample_labels: np.ndarray | None = None
@@ -47,6 +46,7 @@ class Evidence:
     seed: int = 0
     device: str = "cpu"
     extract: Callable[[np.ndarray, str], np.ndarray] | None = None
+    version: str = ""
 
 
 class Metric(abc.ABC):
