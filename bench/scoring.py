@@ -199,8 +199,8 @@ def score(
     seconds: dict[str, float] = dict.fromkeys((part.name for part in metrics), 0.0)
     errors: list[str] = []
     for each in evidence:
-        reads_features = [part for part in metrics if make_metric(part).needs & {"features", "logits"}]
-        chosen = metrics if each is evidence[0] else reads_features
+        first = each is evidence[0]
+        chosen = [part for part in metrics if first or make_metric(part).needs & {"features", "logits"}]
         measured, took, failed = _score_with(trial, chosen, each, on_phase)
         found += measured
         errors += failed

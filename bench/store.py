@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from bench.errors import BenchError
+from bench.provenance import file_sha256
 from bench.record import SCHEMA_VERSION, Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RECORDS = "records.jsonl"
+SAMPLES = "samples.npz"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -33,6 +35,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def has_samples(folder: Path, record: Record) -> bool:
+    """Whether the sample set that ``record`` was made of lies, intact, in the ``folder`` of its trial."""
+    samples = folder / SAMPLES
+    return samples.is_file() and file_sha256(samples) == record.artifacts.get("samples_file")
 
 
 class ResultStore:

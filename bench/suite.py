@@ -62,7 +62,7 @@ class DatasetVariant(_Strict):
 class Choice(_Strict):
     """A registered extractor or metric with options: ``{ name = "prdc", k = 3 }`` or just its name."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow")  # the rest is inherited
     name: str
 
     @property

@@ -17,15 +17,15 @@ from bench.features.cache import FeatureCache
 from bench.model import GenerativeModel
 from bench.model_file import DESCRIPTION, description_of
 from bench.plan import Trial
-from bench.record import Record
+from bench.record import MeasurementFields, Record
 from bench.scoring import gather, score
 from bench.stages.sampling import derive, sample, sweep
 from bench.stages.state import CHECKPOINT, Emit, State
 from bench.stages.training import fit, fit_prior
-from bench.store import write_atomically
+from bench.store import SAMPLES, has_samples, write_atomically
 from bench.training.loop import Batches
 
-RECORD, SAMPLES, WEIGHTS = "record.json", "samples.npz", "weights.safetensors"
+RECORD, WEIGHTS = "record.json", "weights.safetensors"
 
 
 def run_trial(trial: Trial, out: Path, emit: Emit = lambda event: None) -> Record:
@@ -38,7 +38,7 @@ def run_trial(trial: Trial, out: Path, emit: Emit = lambda event: None) -> Recor
     old = read_record(out, trial.id)
     if old is not None and old.scoring == trial.scoring:
         return old
-    if old is not None and not has_samples(out, old):
+    if old is not None and old.status != "complete" and not has_samples(out, old):
         old = None
     run = State(trial, out, emit)
     try:
@@ -69,12 +69,6 @@ def read_record(out: Path, trial_id: str) -> Record | None:
     return None if record.status == "complete" and not has_samples(out, record) else record
 
 
-def has_samples(out: Path, record: Record) -> bool:
-    """Whether the sample set that ``record`` was made of lies in ``out``."""
-    samples = out / SAMPLES
-    return samples.is_file() and provenance.file_sha256(samples) == record.artifacts.get("samples_file")
-
-
 def load_samples(out: Path) -> np.ndarray:
     """The sample set stored in a trial's folder."""
     with np.load(out / SAMPLES, allow_pickle=False) as archive:
@@ -101,7 +95,6 @@ def _rescored(run: State, old: Record) -> Record:
     stale = [part for part in run.trial.metrics if scored.get(part.name) != part.digest]
     fresh_names = {part.name for part in run.trial.metrics} - {part.name for part in stale}
     run.quality = [fields for fields in old.measurements if fields.source in fresh_names]
-    kept = [fields for fields in old.measurements if fields.source == "cost"]
     data = _load(run)
     model = _build(run, data)
     if (run.out / WEIGHTS).is_file():
@@ -114,7 +107,7 @@ def _rescored(run: State, old: Record) -> Record:
     new = _scored(run, data, load_samples(run.out), model.eval(), stale)
     return new.model_copy(
         update={
-            "measurements": [*kept, *new.measurements],
+            "measurements": [*_costs(old), *new.measurements],
             "seconds": {**old.seconds, "rescoring": run.seconds["scoring"]},
         }
     )
@@ -122,9 +115,13 @@ def _rescored(run: State, old: Record) -> Record:
 
 def _with_what_was_measured(record: Record, old: Record) -> Record:
     """A record of a scoring that failed keeps what training and sampling cost, so that another scoring can complete it."""
-    kept = [fields for fields in old.measurements if fields.source == "cost"]
-    update = {"measurements": kept, "training": old.training, "curves": old.curves, "artifacts": old.artifacts}
+    update = {"measurements": _costs(old), "training": old.training, "curves": old.curves, "artifacts": old.artifacts}
     return record.model_copy(update={**update, "started": old.started, "seconds": old.seconds})
+
+
+def _costs(record: Record) -> list[MeasurementFields]:
+    """What training and sampling cost: no scoring changes it."""
+    return [fields for fields in record.measurements if fields.source == "cost"]
 
 
 def _scored(run: State, data: Data, samples: np.ndarray, model: GenerativeModel, metrics: list[plan.Part]) -> Record:

@@ -6,8 +6,8 @@
 Real runs: in every third one a second process loads a core. Each run gates this version against itself and against a copy whose
 sampler takes 10 % longer, as `bench ab` does: fresh blocks only for what the first stage leaves open. The other rules see the
 median seconds of each block of the first stage, which measures everything: pytest-benchmark's
-``--benchmark-compare-fail=mean:5%`` compares the mean of head with that of base, measured one after the other; asv's ``continuous`` with factor 1.05 wants the ratio of medians above it and a Mann-Whitney p below 0.002, here with its
-rounds interleaved, which is not its default.
+``--benchmark-compare-fail=mean:5%`` compares the mean of head with that of base, measured one after the other; asv's
+``continuous`` with factor 1.05 wants the ratio of medians above it and a Mann-Whitney p below 0.002, here with its rounds interleaved, which is not its default.
 Simulated runs: 1000 unchanged gates of 20 metrics on the noisy machine of tests/stats/machine.py.
 """
 

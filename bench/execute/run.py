@@ -11,9 +11,8 @@ from typing import Any, Protocol
 
 from bench.execute.local import Executor, Outcome
 from bench.plan import Trial
-from bench.provenance import file_sha256
 from bench.record import Record
-from bench.store import ResultStore, latest_of_each_cell
+from bench.store import ResultStore, has_samples, latest_of_each_cell
 
 TODO, RESCORE, DONE = "to run", "to score again", "done"
 
@@ -56,11 +55,12 @@ def state(trial: Trial, latest: dict[str, Record], store: ResultStore) -> str:
     record = latest.get(trial.id)
     if record is None or record.status in ("killed", "timeout"):
         return TODO
-    samples = artifacts_folder(store, trial.id) / "samples.npz"
-    there = samples.is_file() and file_sha256(samples) == record.artifacts.get("samples_file")
-    if record.scoring == trial.scoring and (there or record.status != "complete"):
+    scored = record.scoring == trial.scoring
+    if scored and record.status != "complete":
         return DONE
-    return RESCORE if there else TODO
+    if not has_samples(artifacts_folder(store, trial.id), record):
+        return TODO
+    return DONE if scored else RESCORE
 
 
 def run_plan(
@@ -83,22 +83,22 @@ def run_plan(
         work = []
         for trial in trials:
             record = latest.get(trial.id)
-            if state(trial, latest, store) == DONE and not (retry and record and record.status != "complete"):
+            again = retry and record is not None and record.status != "complete"
+            if state(trial, latest, store) == DONE and not again:
                 summary.done_before += 1
                 summary.failed += record is not None and record.status != "complete"
                 if record is not None and (renewed := _described_anew(trial, record, shown)) is not None:
                     store.append(renewed)
             else:
-                work.append(trial)
+                work.append((trial, again))
         if not work:
             return summary
         began = time.perf_counter()
         executor = make_executor()
         try:
-            for trial in work:
+            for trial, again in work:
                 display.begin(trial, summary.done_before + summary.ran + 1, len(trials))
-                before = latest.get(trial.id)
-                if retry and before is not None and before.status != "complete":
+                if again:
                     (artifacts_folder(store, trial.id) / "record.json").unlink(missing_ok=True)
                 record = _one(trial, store, executor, display)
                 store.append(record)

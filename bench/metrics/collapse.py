@@ -85,7 +85,8 @@ def collapse_verdict(
     samples lie near the data there (``near_share``), else those of the pixels, if samples lie near the data in pixels; and what
     repeats in pixels is a repetition, too. Without them (coordinates, pixels themselves) the bins are always counted.
     """
-    return _verdict(real, fake, real if train is None else train, seed, pixels)
+    seen = View(real, fake, real if train is None else train)
+    return _verdict(seen, *collapse_evidence(*seen, seed), seed, pixels)
 
 
 def near_share(real: np.ndarray, fake: np.ndarray, train: np.ndarray) -> float:
@@ -99,31 +100,36 @@ def collapse_evidence(
     real: np.ndarray, fake: np.ndarray, train: np.ndarray | None = None, seed: int = 0
 ) -> tuple[Measurement, Measurement]:
     """``missing_mass``, with as many of 20 bins as have 10 examples and 10 samples each, and ``repetitions``."""
-    reference = real if train is None else train
-    bins = max(2, min(BINS, len(reference) // 10, len(fake) // 10))
-    return missing_mass(real, fake, bins, train, seed), repetitions(real, fake)
+    return _missing(real, fake, real if train is None else train, seed), repetitions(real, fake)
 
 
-def _verdict(real: np.ndarray, fake: np.ndarray, train: np.ndarray, seed: int, pixels: View | None) -> Measurement:
-    missing, repeated = collapse_evidence(real, fake, train, seed)
-    left_out, repeating, where = float(missing), [repeated], ""
+def _missing(real: np.ndarray, fake: np.ndarray, train: np.ndarray, seed: int) -> Measurement:
+    bins = max(2, min(BINS, len(train) // 10, len(fake) // 10))
+    return missing_mass(real, fake, bins, train, seed)
+
+
+def _verdict(seen: View, missing: Measurement, repeated: Measurement, seed: int, pixels: View | None) -> Measurement:
+    """seen, missing, repeated: the features and what ``collapse_evidence`` says of them."""
+    repeating, where = [repeated], ""
     if pixels is not None:
-        in_features, in_pixels = near_share(real, fake, train), near_share(*pixels)
-        missing_pixels, repeated_pixels = collapse_evidence(*pixels, seed)
-        repeating.append(repeated_pixels)
-        if in_features >= NEAR_SHARE:
-            where = " in features"
-        elif in_pixels >= NEAR_SHARE:
-            left_out, where = (
-                float(missing_pixels),
-                f" in pixels ({in_features:.0%} of samples near the data in features)",
-            )
-        else:
-            left_out, where = 0.0, f" not counted ({max(in_features, in_pixels):.0%} of samples near the data)"
+        repeating.append(repetitions(pixels.real, pixels.fake))
+        missing, where = _counted(seen, missing, seed, pixels)
     certain = any(each.low is not None and each.low > LIMIT for each in repeating)
     most = max(float(each) for each in repeating)
-    note = f"missing mass{where} {left_out:.0%}, repetitions {most:+.0%}; a verdict, no interval"
-    return Measurement(float(left_out > LIMIT or certain), name="collapsed", n=repeated.n, direction="lower", note=note)
+    note = f"missing mass{where} {float(missing):.0%}, repetitions {most:+.0%}; a verdict, no interval"
+    return Measurement(float(missing > LIMIT or certain), name="collapsed", n=repeated.n, direction="lower", note=note)
+
+
+def _counted(seen: View, missing: Measurement, seed: int, pixels: View) -> tuple[Measurement, str]:
+    """The missing mass where kinds can be counted, and where that is; 0 where samples lie near the data in neither view."""
+    in_features = near_share(*seen)
+    if in_features >= NEAR_SHARE:
+        return missing, " in features"
+    in_pixels = near_share(*pixels)
+    if in_pixels >= NEAR_SHARE:
+        return _missing(*pixels, seed), f" in pixels ({in_features:.0%} of samples near the data in features)"
+    nothing = Measurement(0.0, name=missing.name, n=missing.n, direction=missing.direction)
+    return nothing, f" not counted ({max(in_features, in_pixels):.0%} of samples near the data)"
 
 
 class Collapse(Metric):
@@ -139,7 +145,7 @@ class Collapse(Metric):
         data, pixels = evidence.data, None
         if isinstance(data.space, ImageSpace):
             pixels = View(*(_flat(images) for images in (data.test, evidence.samples, data.train)))
-        found = [missing, repeated, _verdict(real, fake, train, evidence.seed, pixels)]
+        found = [missing, repeated, _verdict(View(real, fake, train), missing, repeated, evidence.seed, pixels)]
         return [m.replace(name=named_after(m.name, evidence, layer)) for m in found]
 
 

@@ -10,7 +10,7 @@ from bench.record import Record, extractor_names
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.markdown import leaderboard_csv, leaderboard_markdown
 from bench.report.terminal import leaderboard_renderable
-from bench.store import ResultStore, to_frame, write_atomically
+from bench.store import SAMPLES, ResultStore, to_frame, write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +80,7 @@ def stored_samples(folder: Path, record: Record) -> np.ndarray | None:
     """The sample set of a trial, None where it is not on this machine."""
     import numpy as np
 
-    path = folder / "artifacts" / record.trial / "samples.npz"
+    path = folder / "artifacts" / record.trial / SAMPLES
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as archive:
