@@ -32,6 +32,8 @@ KINDS = {
     "metric": "bench.metrics",
 }
 
+CARD_TEXTS = ("paper", "known_failures")  # of a model: words for its card
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -165,9 +167,10 @@ def _literal_strings(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def code_digest(target: str) -> str:
-    """SHA-256 over the code of ``module:Class``: its module and every module of its own package that it imports.
+    """SHA-256 over the code of ``module:Class``: its module and every module of its own package that it imports. A file that is
+    in no package and not installed brings along what it imports from beside it.
 
-    Comments, docstrings and formatting do not count, so that a better comment does not cost a retraining.
+    Comments, docstrings, formatting and the words of a model card do not count, so that a better comment costs no retraining.
     """
     module_name = target.partition(":")[0]
     package = module_name.rpartition(".")[0] or module_name
@@ -175,19 +178,20 @@ def code_digest(target: str) -> str:
 
 
 def modules_digest(names: list[str]) -> str:
-    """SHA-256 over the code (without docstrings and comments) of the named modules."""
+    """SHA-256 over the code of the named modules, without docstrings, comments and the words of model cards."""
     sha = hashlib.sha256()
     for name in names:
         path = module_path(name)
         if path is not None:
             sha.update(name.encode())
-            sha.update(ast.dump(_without_docstrings(_parse(path))).encode())
+            sha.update(ast.dump(_without_words(_parse(path))).encode())
     return sha.hexdigest()
 
 
 def _closure(module_name: str, package: str) -> set[str]:
-    """``module_name`` and all modules of ``package`` that it imports, directly or not."""
+    """``module_name`` and all modules of ``package`` (of a file in no package: beside it) that it imports, directly or not."""
     reached: set[str] = set()
+    beside = _loose_folder(module_name)
     waiting = [module_name]
     while waiting:
         name = waiting.pop()
@@ -197,9 +201,28 @@ def _closure(module_name: str, package: str) -> set[str]:
         reached.add(name)
         parent = name if path.name == "__init__.py" else name.rpartition(".")[0]
         for imported in _imports(_parse(path), parent):
-            if imported == package or imported.startswith(package + "."):
+            if imported == package or imported.startswith(package + ".") or (beside and _lies_in(imported, beside)):
                 waiting.append(imported)
     return reached
+
+
+def _loose_folder(module_name: str) -> Path | None:
+    """The folder of a module that is in no package and not installed: ``my_model.py`` beside the config."""
+    path = module_path(module_name) if "." not in module_name else None
+    if path is None or path.name == "__init__.py" or {"site-packages", "dist-packages"} & set(path.parts):
+        return None
+    return path.parent
+
+
+def _lies_in(module_name: str, folder: Path) -> bool:
+    """Whether the package or module at the top of a dotted name stands in ``folder``; this one does not count."""
+    top = module_name.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(top) if top and top != __package__ else None
+    except (ImportError, ValueError):
+        return False
+    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
+    return any(Path(place).parent == folder for place in places if place)
 
 
 def _imports(tree: ast.Module, parent: str) -> Iterator[str]:
@@ -217,15 +240,22 @@ def _imports(tree: ast.Module, parent: str) -> Iterator[str]:
                 yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
+def _without_words(tree: ast.Module) -> ast.Module:
+    """The tree without docstrings and without ``paper = ...`` and ``known_failures = ...`` of classes."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
-            first = body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = body[1:]
+            node.body = body[1:] if ast.get_docstring(node, clean=False) is not None else body
+        if isinstance(node, ast.ClassDef):
+            node.body = [statement for statement in node.body if not _is_card_text(statement)]
     return tree
+
+
+def _is_card_text(statement: ast.stmt) -> bool:
+    """``paper`` or ``known_failures`` given as a literal; a computed value is code."""
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    return (
+        isinstance(statement, ast.Assign | ast.AnnAssign)
+        and all(isinstance(target, ast.Name) and target.id in CARD_TEXTS for target in targets)
+        and isinstance(statement.value, ast.Constant)
+    )

@@ -1,5 +1,6 @@
 """Listings come from source text; code digests see code and nothing else."""
 
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -65,6 +66,33 @@ def test_digest_follows_relative_imports(package):
     before = registry.code_digest("zoo_pkg.model:Net")
     package("parts.py", "WIDTH = 5\n")
     assert registry.code_digest("zoo_pkg.model:Net") != before
+
+
+def test_digest_ignores_the_words_of_a_card(package):
+    text = "class Net:\n    paper = 'A'\n    known_failures = ('{}' 'y')\n    family = '{}'\n"
+    package("model.py", text.format("x", "vae"))
+    before = registry.code_digest("zoo_pkg.model:Net")
+    package("model.py", text.format("z", "vae"))
+    assert registry.code_digest("zoo_pkg.model:Net") == before
+    package("model.py", text.format("x", "gan"))
+    assert registry.code_digest("zoo_pkg.model:Net") != before
+
+
+def test_digest_of_a_loose_file_follows_the_files_beside_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = set()
+    for width in (1, 2, 2):
+        (tmp_path / "loose_model.py").write_text(
+            "import json, numpy.linalg, bench.model\nfrom loose_parts.net import WIDTH\nclass Net: pass\n"
+        )
+        (tmp_path / "loose_parts").mkdir(exist_ok=True)
+        (tmp_path / "loose_parts" / "net.py").write_text(f"import loose_sizes\nWIDTH = {width}\n")
+        (tmp_path / "loose_sizes.py").write_text("SIZE = 3\n")
+        importlib.invalidate_caches()
+        registry.code_digest.cache_clear()
+        digests.add(registry.code_digest("loose_model:Net"))
+        assert registry._closure("loose_model", "loose_model") == {"loose_model", "loose_parts.net", "loose_sizes"}
+    assert len(digests) == 2
 
 
 def test_digests_import_nothing(package):

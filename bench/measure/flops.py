@@ -1,6 +1,6 @@
 """FLOPs counted while the work runs, with a figure for how much of it the count covers.
 
-torch's FlopCounterMode multiplies out the shapes of matrix products, convolutions and attention; formulas.py adds what it lacks.
+torch's formulas multiply out the shapes of matrix products, convolutions and attention; formulas.py adds what they lack.
 Element-wise operators, reductions and normalisations have no formula by convention: at one FLOP an output element they are what
 ``coverage`` leaves out. Anything else without a formula (an eigenvalue problem, a kernel of one's own) is named.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from bench.measure.formulas import FORMULAS
 
@@ -38,6 +38,8 @@ _MOVES = (
     "_assert", "is_", "sym_", "size", "stride", "storage_offset", "record_stream", "_has_", "_efficientzerotensor", "one_hot",
     "_pin_memory", "diag", "channel_shuffle", "as_strided", "permute", "_conj", "view_as",
 )  # fmt: skip
+
+_FORMULAS = flop_registry | {operator: shape_wrapper(formula) for operator, formula in FORMULAS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,17 +72,14 @@ class FlopCount:
 
 
 def count(work: Callable[[], object]) -> FlopCount:
-    """Run ``work`` once and count its FLOPs, backward passes and optimizers included."""
-    with _Operators() as operators, FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+    """Run ``work`` once and count its FLOPs: forward, backward (through gradients, too) and optimizers."""
+    with _Operators() as operators:
         work()
-    by_operator = {
-        _name(operator): float(flops) for operator, flops in counter.get_flop_counts().get("Global", {}).items()
-    }
-    total = sum(by_operator.values())
+    total = sum(operators.flops.values())
     whole = total + operators.elements
     return FlopCount(
-        flops=total,
-        by_operator=by_operator,
+        flops=float(total),
+        by_operator={name: float(flops) for name, flops in operators.flops.items()},
         coverage=total / whole if whole else 0.0,
         light=dict(operators.light.most_common()),
         unknown=dict(operators.unknown.most_common()),
@@ -88,23 +87,41 @@ def count(work: Callable[[], object]) -> FlopCount:
 
 
 class _Operators(TorchDispatchMode):
-    """Notes every operator without a formula, and how many elements those put out."""
+    """Adds up the FLOPs of every operator with a formula; of the others it notes the names, and how many elements they put out.
+
+    torch's own FlopCounterMode also attributes them to modules, with hooks that refuse ``autograd.grad`` within the work:
+    gradient penalties could not be counted.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.flops: Counter[str] = Counter()
         self.light: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.elements = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
         packet = getattr(func, "_overloadpacket", func)
-        if packet not in flop_registry and packet not in FORMULAS:
-            kind = _kind(func)
-            if kind != "moves":
-                (self.light if kind == "light" else self.unknown)[_name(packet)] += 1
-                self.elements += sum(leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor))
+        formula = _FORMULAS.get(packet)
+        if (
+            formula is None
+            and hasattr(func, "decompose")
+            and (parts := self._parts(func, args, kwargs)) is not NotImplemented
+        ):
+            return parts
+        out = func(*args, **kwargs)
+        if formula is not None:
+            self.flops[_name(packet)] += formula(*args, **kwargs, out_val=out)
+        elif (kind := _kind(func)) != "moves":
+            (self.light if kind == "light" else self.unknown)[_name(packet)] += 1
+            self.elements += sum(leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor))
         return out
+
+    def _parts(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result by way of simpler operators, each counted; NotImplemented for one that has none."""
+        with self:
+            return func.decompose(*args, **kwargs)
 
 
 def _kind(operator: Any) -> str:

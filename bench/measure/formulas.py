@@ -106,4 +106,4 @@ _NAMED: dict[str, Callable[..., int]] = {
 FORMULAS: dict[Any, Callable[..., int]] = {
     getattr(torch.ops.aten, name): formula for name, formula in _NAMED.items() if hasattr(torch.ops.aten, name)
 }
-"""Operator -> formula, for ``FlopCounterMode(custom_mapping=...)``; operators that this torch lacks are left out."""
+"""Operator -> formula of shapes; operators that this torch lacks are left out."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bench.suite import Config
 
 PIPE_WIDTH = 200
+CARD_CLASSES = 10  # of a model that takes their number from its data set
 
 
 def show(what: str, config_path: Path | None) -> None:
@@ -188,11 +189,15 @@ def _sizes(model_class: Any, options: dict[str, Any]) -> list[tuple[str, str]]:
     from bench.model import capabilities
     from bench.space import ImageSpace
 
-    rows = []
+    rows, note = [], ""
+    if (
+        getattr(model_class.make_config(**options), "classes", 0) is None
+    ):  # filled in from the data set, where there is one
+        options, note = options | {"classes": CARD_CLASSES}, f" of {CARD_CLASSES} classes"
     for space in (ImageSpace(1, 16, 16), ImageSpace(1, 32, 32), ImageSpace(3, 32, 32)):
         if isinstance(space, model_class.spaces):
             model = model_class(space, **options)
-            rows += [(f"{label}, {space}", text) for label, text in measure_size(model).items()]
+            rows += [(f"{label}, {space}{note}", text) for label, text in measure_size(model).items()]
     if rows:
         rows.append(("capabilities", ", ".join(capabilities(model)) or "-"))
     return rows

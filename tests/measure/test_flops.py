@@ -143,3 +143,20 @@ def test_optimizers_and_inference_mode_are_counted_through():
     assert count(step).flops == 2 * 2 * 2 * 4 * 4
     with torch.inference_mode():
         assert count(lambda: layer(x)).flops == 2 * 2 * 4 * 4
+
+
+def test_a_gradient_penalty_is_counted():
+    """Gradients of gradients through a module: y = W2 W1 x, its gradient by x, and the gradient of that by the weights."""
+    width, batch = 12, 5
+    net = nn.Sequential(nn.Linear(9, width, bias=False), nn.Linear(width, 1, bias=False))
+    x = torch.randn(batch, 9)
+
+    def work():
+        at = x.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(net(at).sum(), at, create_graph=True)
+        gradient.square().sum().backward()
+
+    first, second = 2 * batch * 9 * width, 2 * batch * width
+    # forward: both; gradient by x: both; backward of that gradient: each product twice (by the weight and by its other factor), but
+    # the last layer's, whose other factor is a constant
+    assert count(work).flops == 2 * (first + second) + 2 * first + second

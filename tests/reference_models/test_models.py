@@ -198,7 +198,7 @@ def test_listings_can_read_it_without_importing(name: str) -> None:
     assert literals.get("trains", True) == model.trains
 
 
-@pytest.mark.parametrize("name", ["mean", "realnvp"])  # the card runs the model at several sizes: two stand for all
+@pytest.mark.parametrize("name", MODELS)
 def test_the_card_is_complete(name: str) -> None:
     """``bench show MODEL``: every option with its default, parameters, what it generates and when it fails."""
     console = Console(width=200, record=True, file=io.StringIO())
