@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,8 +61,12 @@ def resample(
                 f"samples from trained models; run `bench run {record.suite}` on this machine first"
             )
         place = f"{number}/{len(records)} {record.dataset}/{record.model} seed {record.seed}"
-        found.append(_one(record, out, metrics, sets, lambda phase, place=place: on_phase(f"{place}: {phase}")))
+        found.append(_one(record, out, metrics, sets, functools.partial(_said, on_phase, place)))
     return found
+
+
+def _said(on_phase: Callable[[str], None], place: str, phase: str) -> None:
+    on_phase(f"{place}: {phase}")
 
 
 def scores_of(measurements: Sequence[MeasurementFields], metrics: Sequence[str]) -> Scores:

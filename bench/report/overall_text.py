@@ -21,7 +21,7 @@ def overall_renderable(found: Overall) -> RenderableType:
     """The standings and the sentences below them."""
     notes = [Padding(Text(note, style="dim"), (0, 0, 0, 2)) for note in sentences(found)]
     lines = standings(found)
-    parts = [rich_table([line[:4] + line[-2:] for line in lines], _title(found)), Text()]
+    parts: list[RenderableType] = [rich_table([line[:4] + line[-2:] for line in lines], _title(found)), Text()]
     if found.worst:  # beside the rest it would not fit into a usual terminal
         parts += [rich_table([line[:1] + line[4:-2] for line in lines], "performance profile"), Text()]
     return Group(*parts, *notes)

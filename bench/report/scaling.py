@@ -54,7 +54,7 @@ def efficiency_text(first: Parallel, entry: Parallel) -> str:
     """Images/s a process against those of the first row; the interval holds all that both speeds' intervals allow."""
     a, b, times = first.throughput, entry.throughput, first.processes / entry.processes
     ends = ""
-    if entry is not first and None not in (a.low, a.high, b.low, b.high):
+    if entry is not first and a.low and a.high and b.low and b.high:
         ends = f" [{b.low / a.high * times:.0%}, {b.high / a.low * times:.0%}]"
     return f"{b / a * times:.0%}{ends}"
 
