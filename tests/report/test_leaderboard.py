@@ -159,6 +159,13 @@ def test_only_the_last_trial_of_a_model_and_seed_counts():
         leaderboard(twice)
 
 
+def test_the_columns_of_the_first_table_can_be_chosen():
+    board = leaderboard(example(), first=[FD, "oscillation", KID])
+    assert [c.metric for c in board.key_columns(7)] == [FD, KID], "in this order, what was not measured left out"
+    assert len(board.columns) > 2, "all others follow"
+    assert [c.metric for c in leaderboard(example()).key_columns(2)] == [KID, SPEED]
+
+
 def test_columns_objectives_rank_and_seeds_can_be_chosen():
     board = leaderboard(example(), [COVERAGE, FD], rank_by=FD, objectives=[FD, COVERAGE])
     assert [c.metric for c in board.columns] == [COVERAGE, FD]
