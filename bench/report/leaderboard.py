@@ -65,9 +65,11 @@ class Leaderboard:
         return find_column(metric, self.columns)
 
     def scale(self, column: Column) -> int:
-        """The power of ten in whose units the column is shown: chosen for the trained models, not for what surrounds them."""
-        trained = [row for row in self.rows if row.section in ("ranked", "incomplete") and column in row.cells]
-        rows = trained or [row for row in self.rows if column in row.cells]
+        """The power of ten in whose units the column is shown: chosen for the trained models, not for what surrounds them. A
+        share, of 1 and better the higher, keeps its unit where anything reaches a tenth: 0.750 is not 750 thousandths."""
+        rows = [row for row in self.rows if column in row.cells]
+        if column.unit != "1" or column.direction != "higher":
+            rows = [row for row in rows if row.section in ("ranked", "incomplete")] or rows
         return column_scale(row.cells[column].value for row in rows)
 
     def by_importance(self) -> list[Column]:
