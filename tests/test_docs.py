@@ -138,13 +138,19 @@ def committed(path):
     return done.stdout
 
 
-def test_the_readme_shows_the_committed_table():
-    readme = (ROOT / "README.md").read_text()
-    shown = re.search(r"<!-- leaderboard -->\n(.*?)\n<!-- /leaderboard -->", readme, re.DOTALL)
-    assert shown
-    board = committed("results/quick/leaderboard.md")
-    for line in shown.group(1).strip().splitlines():
-        assert line in board
+TABLE = re.compile(r"<!-- table of (\S+) -->\n(.*?)\n<!-- /table -->", re.DOTALL)
+
+
+@pytest.mark.parametrize("path", [path for path in DOCS if TABLE.search(path.read_text())], ids=lambda path: path.name)
+def test_tables_are_those_of_the_committed_results(path):
+    for source, shown in TABLE.findall(path.read_text()):
+        board = committed(source)
+        for line in shown.strip().splitlines():
+            assert line in board, f"{path.name}: this line is not in {source}"
+
+
+def test_the_readme_shows_a_table():
+    assert TABLE.search((ROOT / "README.md").read_text())
 
 
 def test_links_and_pictures_of_the_documents_exist():
