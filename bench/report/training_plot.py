@@ -38,9 +38,10 @@ def write_training_plots(records: Sequence[Record], folder: Path) -> int:
 
 
 def looks(record: Record) -> list[dict[str, float]]:
-    """What was seen of the samples during training: ``step``, ``diversity``, ``collapsed`` and the evidence, look by look."""
-    found = (record.training.get("diagnostics") or {}).get("collapse") or []
-    return list(found) if isinstance(found, list) else []  # where a model was not watched, it says why in words
+    """What was seen of the samples during training: ``step``, ``diversity``, ``collapsed`` and the evidence, look by look; nothing
+    where the model was not watched to the end."""
+    diagnostics = record.training.get("diagnostics") or {}
+    return [] if diagnostics.get("collapse_not_watched") else list(diagnostics.get("collapse") or [])
 
 
 def advantages(record: Record) -> list[float]:
