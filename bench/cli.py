@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from bench.commands import ab, compare, coverage, gate, history, machine, rank, sanity, scores, suites
+from bench.commands import ab, compare, coverage, gate, history, machine, rank, sanity, scores, suites, variance
 from bench.commands.options import INTERRUPTED, OK, USAGE
 from bench.errors import BenchError
 
@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "score": scores.score,
     "compare": compare.compare,
     "rank": rank.rank,
+    "variance": variance.variance,
     "ab": ab.ab,
     "gate": gate.gate,
     "sanity": sanity.sanity,

@@ -95,12 +95,7 @@ def _rescored(run: State, old: Record) -> Record:
     stale = [part for part in run.trial.metrics if scored.get(part.name) != part.digest]
     fresh_names = {part.name for part in run.trial.metrics} - {part.name for part in stale}
     run.quality = [fields for fields in old.measurements if fields.source in fresh_names]
-    data = _load(run)
-    model = _build(run, data)
-    if (run.out / WEIGHTS).is_file():
-        model.load_state_dict(safetensors.torch.load_file(run.out / WEIGHTS), strict=False)
-    else:
-        fit_prior(run, model, Batches(data, run.trial.batch_size, run.trial.seed, run.device))
+    data, model = trained_model(run)
     run.costs.clear()  # those of the first run are kept
     run.training, run.artifacts, run.started = old.training, old.artifacts, old.started
     run.curves = run.curve_scorer(data).rescored(old.curves, model.eval(), stale)
@@ -111,6 +106,17 @@ def _rescored(run: State, old: Record) -> Record:
             "seconds": {**old.seconds, "rescoring": run.seconds["scoring"]},
         }
     )
+
+
+def trained_model(run: State) -> tuple[Data, GenerativeModel]:
+    """The data and the model of a trial that has been trained, its weights read from the trial's folder."""
+    data = _load(run)
+    model = _build(run, data)
+    if (run.out / WEIGHTS).is_file():
+        model.load_state_dict(safetensors.torch.load_file(run.out / WEIGHTS), strict=False)
+    else:
+        fit_prior(run, model, Batches(data, run.trial.batch_size, run.trial.seed, run.device))
+    return data, model
 
 
 def _with_what_was_measured(record: Record, old: Record) -> Record:

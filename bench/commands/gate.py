@@ -88,7 +88,7 @@ def self_test_command(config: Path | None, runs: int, results: Path, device: str
     work = work_of(settings, suite, list(METRICS), resolved_device(device))
     margins, _ = margins_of(list(METRICS), settings.gate, None, results, work.device)
     try:
-        with BlockDisplay("self-test of the gate") as display:
+        with BlockDisplay("self-test of the gate", {1: "stage 1", 2: "stage 2"}) as display:
             found = self_test(this_version(), work, margins, runs, results, display.on_block)
     except BlockFailure as failure:
         raise BenchError(f"suite '{suite}' cannot be timed: {failure}") from None

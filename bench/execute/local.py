@@ -20,6 +20,9 @@ from bench.plan import Trial
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 """Makes torch ask NVML whether there is a device. Asking the CUDA runtime before a fork would keep the forked trial from using it."""
 
+STARTS = 3
+"""Workers that are tried for one trial, where each ends before it has taken it."""
+
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -52,12 +55,27 @@ class LocalExecutor:
         out.mkdir(parents=True, exist_ok=True)
         request_file = out / "trial.json"
         request_file.write_text(trial.model_dump_json(indent=1))
+        request = {"trial": str(request_file.resolve()), "out": str(out.resolve())}
+        line = json.dumps(request).encode() + b"\n"
+        # A worker that died since the last trial is noticed at the latest here; a new one takes the trial.
+        server = next((server for _ in range(STARTS) if (server := self._asked(line, out))), None)
+        if server is None:
+            return Outcome(
+                False, "killed", f"the worker ended as soon as it was started, {STARTS} times; see worker.log"
+            )
+        return self._follow(server, trial.timeout, on_event)
+
+    def _asked(self, line: bytes, out: Path) -> subprocess.Popen[bytes] | None:
+        """The worker that took the request; None where it ended before it could."""
         server = self._serving(out)
         assert server.stdin is not None
-        request = {"trial": str(request_file.resolve()), "out": str(out.resolve())}
-        server.stdin.write(json.dumps(request).encode() + b"\n")
-        server.stdin.flush()
-        return self._follow(server, trial.timeout, on_event)
+        try:
+            server.stdin.write(line)
+            server.stdin.flush()
+        except BrokenPipeError:
+            self.close()
+            return None
+        return server
 
     def close(self) -> None:
         """Stop the worker and whatever it runs."""
@@ -65,6 +83,10 @@ class LocalExecutor:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._server.pid, signal.SIGKILL)
             self._server.wait()
+            for pipe in (self._server.stdin, self._server.stdout):
+                with contextlib.suppress(BrokenPipeError):  # a request that it never read
+                    if pipe is not None:
+                        pipe.close()
             self._server = None
 
     def _serving(self, out: Path) -> subprocess.Popen[bytes]:

@@ -60,7 +60,7 @@ def execute(trial: Trial, out: Path, emit: Emit) -> None:
     """Run one trial in this process."""
     from bench.trial import run_trial
 
-    _search(trial)
+    make_importable(trial)
     run_trial(trial, out, emit)
 
 
@@ -119,7 +119,7 @@ def _warm(trial: Trial) -> None:
 
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimizer imports torch's compiler: two seconds
 
-    _search(trial)
+    make_importable(trial)
     registry.load(trial.model_target)
     for part in (*trial.metrics, *trial.extractors):
         registry.load(part.target)
@@ -137,7 +137,8 @@ def _check_untouched(trial: Trial) -> None:
         )
 
 
-def _search(trial: Trial) -> None:
+def make_importable(trial: Trial) -> None:
+    """Let classes that the config names be found beside it."""
     if trial.search_path and trial.search_path not in sys.path:
         sys.path.insert(0, trial.search_path)
 

@@ -14,6 +14,7 @@ from bench import provenance
 from bench.gate.blocks import METRICS, BlockFailure, Blocks, Work
 from bench.gate.versions import Version
 from bench.report.verdicts import Line, Verdicts
+from bench.stats.compare import relative_change
 from bench.stats.gate import ALPHA, FIRST_BLOCKS, SECOND_BLOCKS, Decision, judge, log_margin, open_after_first
 from bench.stats.intervals import Estimate, median_interval
 from bench.stats.tests import hodges_lehmann, minimum_detectable_effect
@@ -140,6 +141,7 @@ def _line(name: Name, d: Decision, blocks: Sequence[dict[str, Any]], level: floa
     unit, direction = METRICS[metric]
     sides = {arm: median_interval([b["values"][arm][cell][metric] for b in blocks]) for arm in ("base", "head")}
     spread = float(worsenings(blocks, "head", name).std(ddof=1))
+    sign = 1.0 if direction == "higher" else -1.0
     least = minimum_detectable_effect(spread, d.blocks, alpha=level, alternative="greater")
     return Line(
         subject=cell,
@@ -154,7 +156,7 @@ def _line(name: Name, d: Decision, blocks: Sequence[dict[str, Any]], level: floa
         margin=d.margin,
         p=d.p_adjusted,
         smallest_p=2.0**-d.blocks,
-        detectable=None if least is None else math.expm1(log_margin(d.margin) + least),
+        detectable=None if least is None else relative_change(-sign * (log_margin(d.margin) + least)),
         paired=True,
         n=d.blocks,
     )

@@ -29,8 +29,8 @@ def compare(
     ``bench noise`` stored in ``results``, where that is more. results: where a bare revision keeps its records.
 
     Columns: subject, metric, verdict, reason, unit, direction, relative, margin, p (Holm over all rows), smallest_p (of an exact
-    test of so few seeds), detectable (the change found with 80 % probability), paired, n, and base, head and change with their
-    95 % intervals (``..._low``, ``..._high``). Raises BenchError where a side is unreadable or nothing is shared.
+    test of so few seeds), detectable (the change for the worse found with 80 % probability), paired, n, and base, head and
+    change with their 95 % intervals (``..._low``, ``..._high``). Raises BenchError where a side is unreadable or nothing is shared.
     """
     base, head = (load_side(str(side), Path(results)) for side in (a, b))
     return compare_sides(base, head, metrics, margin, noise=stored_margins(Path(results))).frame()

@@ -78,7 +78,8 @@ def gate_sides(base: Side, head: Side, family: Gate, noise: Mapping[str, float] 
     Trained models are compared by paired seeds. Models that do not train (baselines, floor) and trials whose samples are the
     same to the byte are compared number by number: exactly, or within the sampling error where the samples differ. Speed that
     was measured in two sessions cannot fail the gate: what looks slower is inconclusive until `bench ab` measures both
-    side by side. noise: as for ``compare_sides``, for members of the family without a margin.
+    side by side. So it is no part of the family whose false alarms are bounded, and costs the others no power. noise: as for
+    ``compare_sides``, for members of the family without a margin.
     """
     pairs = [(a, b) for a, b in _pairs(base, head, family.suite)]
     if not pairs:
@@ -92,8 +93,9 @@ def gate_sides(base: Side, head: Side, family: Gate, noise: Mapping[str, float] 
             if _has(member.metric, a) or _has(member.metric, b) or _lost(a, b):
                 judgements.append(_judge(a, b, member.metric, allowed, member.direction))
     judgements = _without_untimed(judgements)
-    lines = _lines(judgements, lambda comparisons: stats.gate(comparisons, family.alpha))
-    lines = [_withdrawn(line) if j.hardware else line for line, j in zip(lines, judgements)]
+    bounded, of_two_sessions = ([j for j in judgements if j.hardware == timed] for timed in (False, True))
+    lines = _lines(bounded, lambda comparisons: stats.gate(comparisons, family.alpha))
+    lines += [_withdrawn(line) for line in _lines(of_two_sessions, lambda found: stats.gate(found, family.alpha))]
     notes = [_SESSIONS] if any(j.hardware for j in judgements) else []
     return Verdicts("gate", _shown(base), _shown(head), family.alpha, tuple(lines), tuple(notes))
 
@@ -228,11 +230,19 @@ def _judged(line: Line, c: Comparison) -> Line:
 
 
 def _withdrawn(line: Line) -> Line:
-    if line.verdict != "worse":
-        return line
-    return dataclasses.replace(
-        line, verdict="inconclusive", reason=f"{line.reason}, but measured in two sessions; confirm it with `bench ab`"
-    )
+    """What cannot fail finds nothing either: no alarm, no detectable change."""
+    line = dataclasses.replace(line, detectable=None)
+    if line.verdict == "worse":
+        line = dataclasses.replace(
+            line,
+            verdict="inconclusive",
+            reason=f"{line.reason}, but measured in two sessions; confirm it with `bench ab`",
+        )
+    elif line.verdict == "inconclusive":
+        line = dataclasses.replace(
+            line, reason="not shown to be as fast, from two sessions; `bench ab` measures both side by side"
+        )
+    return line
 
 
 def _without_untimed(judgements: Sequence[_Judgement]) -> list[_Judgement]:

@@ -50,13 +50,16 @@ def self_test(
     on_block: Callable[[int, dict[str, Any]], None] = lambda total, found: None,
     alpha: float = ALPHA,
 ) -> SelfTest:
-    """Measure ``runs`` gates of ``version`` against itself, both stages in full. Finished blocks survive Ctrl-C."""
+    """Measure ``runs`` gates of ``version`` against itself, both stages in full. Finished blocks survive Ctrl-C.
+
+    on_block: called after each block with the number of blocks of its stage, in all runs together.
+    """
     key = provenance.short_hash(["self-test", version.identity, dataclasses.asdict(work), provenance.cpu_model()])
     cells = [cell["name"] for cell in work.cells]
-    total = FIRST_BLOCKS + SECOND_BLOCKS
+    stages = {1: runs * FIRST_BLOCKS, 2: runs * SECOND_BLOCKS}
     measured = []
     taken = [
-        Blocks(work, dict.fromkeys(ARMS, version), results / "ab" / f"self-test-{key}" / f"run-{run}", lambda found: on_block(runs * total, found))
+        Blocks(work, dict.fromkeys(ARMS, version), results / "ab" / f"self-test-{key}" / f"run-{run}", lambda found: on_block(stages[found["stage"]], found))
         for run in range(runs)
     ]  # fmt: skip
     for blocks in taken:

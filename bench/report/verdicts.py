@@ -34,7 +34,8 @@ class Line:
     base, head: what each side has, None where it has nothing. change: relative change of the value (0.1 = 10 % larger) or, with
     ``relative`` False, the difference, with its 95 % interval. margin: the change that does not matter, in the same units.
     p: of the alarm, corrected for the whole family. smallest_p: the smallest p-value that an exact test of so few values can
-    give. detectable: the change found with 80 % probability. n: pairs of seeds, seeds or blocks.
+    give. detectable: the change for the worse that this verdict finds with 80 % probability, with the sign of ``change``; infinite
+    where it finds none. n: pairs of seeds, seeds or blocks.
     """
 
     subject: str

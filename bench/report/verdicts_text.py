@@ -10,6 +10,7 @@ from rich.text import Text
 
 from bench.report.numbers import format_estimate
 from bench.report.verdicts import Line, Outcome, Verdicts
+from bench.stats.compare import findable
 from bench.stats.intervals import Estimate
 
 SYMBOLS: dict[Outcome, str] = {
@@ -57,10 +58,12 @@ def metric_text(line: Line) -> str:
 
 
 def finds_text(line: Line) -> str:
-    """The change that was to be found with 80 % probability; "" where the line is not open."""
+    """The change for the worse that is found with 80 % probability; "" where the line is not open."""
     if line.detectable is None or line.verdict != "inconclusive":
         return ""
-    return f"{100 * line.detectable:.3g} %" if line.relative and line.detectable < 10 else f"{line.detectable:.3g}"
+    if not findable(line.detectable, line.relative):
+        return "none"
+    return _percent(line.detectable) if line.relative else _signed(line.detectable)
 
 
 def verdicts_renderable(verdicts: Verdicts) -> RenderableType:
@@ -98,8 +101,8 @@ def _power_note(verdicts: Verdicts) -> list[str]:
     if not smallest:
         return []
     return [
-        "finds: the true change that so few values find four times in five; the smallest p that an exact test of them can give is "
-        f"{max(smallest):.2g}"
+        "finds: the true change for the worse that this verdict, with its margin and its correction for the number of comparisons, "
+        f"shows four times in five; the smallest p that an exact test of so few values can give is {max(smallest):.2g}"
     ]
 
 

@@ -36,6 +36,25 @@ _REMEDY = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Power:
+    """What a t test of one comparison can find, on the scale that is tested. spread: as for minimum_detectable_effect(). n, m: as
+    there. bound: the margin on that scale. sign: 1 where more is worse, else -1. back: from that scale to the reported change.
+    """
+
+    spread: float
+    n: int
+    m: int | None
+    bound: float
+    sign: float
+    back: Callable[[float], float]
+
+    def finds(self, level: float) -> float | None:
+        """The change for the worse that is shown to be beyond the margin, one-sided at ``level``, with 80 % probability."""
+        beyond = minimum_detectable_effect(self.spread, self.n, self.m, level, alternative="greater")
+        return None if beyond is None else self.back(self.sign * (self.bound + beyond))
+
+
+@dataclasses.dataclass(frozen=True)
 class Comparison:
     """What is known of one metric on two sides.
 
@@ -45,8 +64,10 @@ class Comparison:
     p_not_worse: of "worse by the margin or more".
     p_adjusted: of the alarm, after Holm's correction over the family; 1 before decide() or gate().
     p_exact: two-sided exact p-value of "no difference" (paired: sign flips); None unpaired.
-    smallest_p: the smallest p-value that an exact test of so few seeds can give. detectable: the change that is found with 80 %
-    probability at alpha 5 %, in the units of ``change``; None where there is no spread to judge by.
+    smallest_p: the smallest p-value that an exact test of so few seeds can give. detectable: the change for the worse that this
+    verdict, with its margin and its correction for the family, finds with 80 % probability; in the units and with the sign of
+    ``change``, infinite where it finds none; None where there is no spread to judge by, and before decide() or gate().
+    power: what ``detectable`` is computed from; None where there is no spread to judge by.
     """
 
     metric: str
@@ -62,6 +83,7 @@ class Comparison:
     p_exact: float | None = None
     smallest_p: float = 1.0
     detectable: float | None = None
+    power: Power | None = None
     verdict: Verdict = "inconclusive"
     reason: str = ""
 
@@ -104,7 +126,7 @@ def compare_seeds(
     p_not_better = test(sign * a, sign * b, -bound, "greater").p
     spread = (b - a).std(ddof=1) if paired and a.size > 1 else _pooled(a, b)
     testable = paired or min(a.size, b.size) > 1
-    detectable = minimum_detectable_effect(float(spread), a.size, None if paired else b.size) if testable else None
+    power = Power(float(spread), a.size, None if paired else b.size, bound, sign, back) if testable else None
     low, high = (None if end is None else back(end) for end in (difference.low, difference.high))
     return Comparison(
         metric=metric,
@@ -118,7 +140,7 @@ def compare_seeds(
         p_not_worse=p_not_worse,
         p_exact=sign_flip_test(b - a, alternative="two-sided").p if paired else None,
         smallest_p=smallest_p(a.size, None if paired else b.size),
-        detectable=None if detectable is None else back(detectable),
+        power=power,
     )
 
 
@@ -162,7 +184,10 @@ def decide(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> list[Comp
     judged = [c for c in comparisons if _is_open(c)]
     # One side at most can be true, so each metric counts once, with twice the smaller of its one-sided p-values.
     adjusted = dict(zip(map(id, judged), holm([min(1.0, 2 * min(c.p_worse, c.p_better)) for c in judged])))
-    return [_verdict(c, float(adjusted[id(c)]), alpha) if id(c) in adjusted else c for c in comparisons]
+    level = alpha / 2 / max(1, len(judged))
+    return [
+        _verdict(_with_power(c, level), float(adjusted[id(c)]), alpha) if id(c) in adjusted else c for c in comparisons
+    ]
 
 
 def gate(comparisons: Sequence[Comparison], alpha: float = 0.01) -> list[Comparison]:
@@ -172,7 +197,15 @@ def gate(comparisons: Sequence[Comparison], alpha: float = 0.01) -> list[Compari
     """
     judged = [c for c in comparisons if _is_open(c)]
     adjusted = dict(zip(map(id, judged), holm([c.p_worse for c in judged])))
-    return [_gated(c, float(adjusted[id(c)]), alpha) if id(c) in adjusted else c for c in comparisons]
+    level = alpha / max(1, len(judged))
+    return [
+        _gated(_with_power(c, level), float(adjusted[id(c)]), alpha) if id(c) in adjusted else c for c in comparisons
+    ]
+
+
+def _with_power(c: Comparison, level: float) -> Comparison:
+    """level: one-sided, of the first step of Holm's procedure, which a change of this metric alone has to pass."""
+    return dataclasses.replace(c, detectable=None if c.power is None else c.power.finds(level))
 
 
 def _is_open(c: Comparison) -> bool:
@@ -198,7 +231,18 @@ def _undecided(c: Comparison) -> str:
     if c.detectable is None:
         return "one seed: nothing can be said; train at least three"
     smallest = f"; smallest attainable exact p {c.smallest_p:.2g}"
-    return f"no difference shown; so few seeds find a change of {_amount(c, c.detectable)} four times in five{smallest}"
+    if not findable(c.detectable, c.relative):
+        return f"no difference shown; so few seeds show none at this level, however large it is{smallest}"
+    return f"no difference shown; so few seeds find {_change(c, c.detectable)} four times in five{smallest}"
+
+
+def findable(change: float, relative: bool) -> bool:
+    """Whether a change is one that anything could have: not infinite, and no factor of ten thousand and more up or down."""
+    return math.isfinite(change) and (not relative or 1e-4 < 1 + change < 1e4)
+
+
+def _change(c: Comparison, value: float) -> str:
+    return f"a change of {'-' if value < 0 else '+'}{_amount(c, abs(value))}"
 
 
 def _p(p: float) -> str:
@@ -233,11 +277,16 @@ def _scale(
     if not relative:
         return a, b, margin, float
     if (a > 0).all() and (b > 0).all():
-        return np.log(a), np.log(b), log_margin(margin) if margin else 0.0, lambda x: float(math.expm1(x))
+        return np.log(a), np.log(b), log_margin(margin) if margin else 0.0, relative_change
     unit = abs(float(a.mean()))
     if unit == 0:
         return None
     return a / unit, b / unit, margin, float
+
+
+def relative_change(log_ratio: float) -> float:
+    """A difference of logarithms as a relative change; infinite beyond what a float holds."""
+    return math.expm1(log_ratio) if log_ratio < 700 else math.inf
 
 
 def _pooled(a: np.ndarray, b: np.ndarray) -> float:

@@ -148,20 +148,39 @@ def minimum_detectable_effect(
     """The true difference that a t test finds with probability ``power``: what "no difference found" can rule out.
 
     sd: standard deviation of the paired differences, or with ``m`` of the single values (taken equal on both sides).
-    n: number of pairs, or of values on the first side; m: on the second. None with no degree of freedom left.
-    Solves the noncentral t distribution (Cohen, "Statistical power analysis", 1988, section 2).
+    n: number of pairs, or of values on the first side; m: on the second. None with no degree of freedom left; infinite where
+    ``alpha`` is too small for any difference. Solves the noncentral t distribution (Cohen, "Statistical power analysis", 1988,
+    section 2).
     """
     freedom, error = (n - 1, sd / math.sqrt(n)) if m is None else (n + m - 2, sd * math.sqrt(1 / n + 1 / m))
     if freedom < 1 or not math.isfinite(sd):
         return None
     if sd == 0:
         return 0.0
-    critical = float(special.stdtrit(freedom, 1 - alpha / (2 if alternative == "two-sided" else 1)))
+    return error * _centre(freedom, alpha / (2 if alternative == "two-sided" else 1), power)
 
-    def shortfall(noncentrality: float) -> float:
-        return power - (1 - float(special.nctdtr(freedom, noncentrality, critical)))
 
-    return error * float(optimize.brentq(shortfall, 0.0, 3 * critical + 10))
+@functools.lru_cache(maxsize=256)
+def _centre(freedom: int, level: float, power: float) -> float:
+    """The noncentrality at which a one-sided t test at ``level`` rejects with probability ``power``; infinite where none does."""
+    critical = -float(special.stdtrit(freedom, level))
+    end = 3 * critical + 10
+    if not math.isfinite(critical) or _exceeds(critical, end, freedom) < power:
+        return math.inf
+    return float(optimize.brentq(lambda centre: power - _exceeds(critical, centre, freedom), 0.0, end))
+
+
+_NORMAL = np.linspace(-8.0, 8.0, 801)
+
+
+def _exceeds(critical: float, noncentrality: float, freedom: float) -> float:
+    """P(noncentral t > ``critical``), ``critical`` > 0: that of a standard normal ``z`` and a chi ``s`` with ``s < (z + centre) / critical``.
+
+    Integrated over ``z``, which holds where the series of scipy's nctdtr gives NaN: one degree of freedom, tiny alpha.
+    """
+    chi = np.maximum(_NORMAL + noncentrality, 0.0) / critical
+    density = np.exp(-(_NORMAL**2) / 2) / math.sqrt(2 * math.pi)
+    return float((density * special.chdtr(freedom, freedom * chi**2)).sum() * (_NORMAL[1] - _NORMAL[0]))
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:

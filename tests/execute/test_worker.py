@@ -2,15 +2,18 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from bench.errors import BenchError
 from bench.execute import worker
-from bench.execute.local import NVML_CHECK, LocalExecutor
+from bench.execute.local import NVML_CHECK, LocalExecutor, Outcome
 from bench.plan import plan
 from bench.suite import load_config
 
@@ -66,8 +69,10 @@ def test_the_workers_torch_asks_nvml(tmp_path):
     executor = LocalExecutor()
     try:
         server = executor._serving(tmp_path / "out")
-        with open(f"/proc/{server.pid}/environ") as environment:
-            assert f"{NVML_CHECK}=1" in environment.read().split("\0")
+        environment, patience = "", time.monotonic() + 10
+        while not environment and time.monotonic() < patience:  # empty for a moment after the process was started
+            environment = Path(f"/proc/{server.pid}/environ").read_text()
+        assert f"{NVML_CHECK}=1" in environment.split("\0")
     finally:
         executor.close()
 
@@ -78,3 +83,42 @@ def test_a_module_that_starts_cuda_when_imported_is_named(tmp_path, monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with pytest.raises(BenchError, match=r"digits8/vae.*when its module is imported"):
         worker._check_untouched(trial)
+
+
+class DiesOnce(LocalExecutor):
+    """Its first workers end before they read anything, after they were found alive: as one that is killed between the two."""
+
+    dying = 1
+
+    def _serving(self, out):
+        server = super()._serving(out)
+        if self.dying:
+            self.dying -= 1
+            os.kill(server.pid, signal.SIGKILL)
+            server.wait()
+        return server
+
+    def _follow(self, server, timeout, on_event):
+        """The request is written: what the worker does with it is tested elsewhere."""
+        assert server.poll() is None
+        return Outcome(True)
+
+
+def test_a_worker_that_dies_before_it_takes_a_trial_is_replaced(tmp_path):
+    executor, trial = DiesOnce(), trials(tmp_path)[1]
+    try:
+        outcome = executor.run(trial, tmp_path / "out", lambda event: None)
+    finally:
+        executor.close()
+    assert outcome == Outcome(True)
+
+
+def test_workers_that_all_die_at_once_fail_the_trial_in_a_sentence(tmp_path):
+    executor, trial = DiesOnce(), trials(tmp_path)[1]
+    executor.dying = 100
+    try:
+        outcome = executor.run(trial, tmp_path / "out", lambda event: None)
+    finally:
+        executor.close()
+    assert (outcome.ok, outcome.status) == (False, "killed")
+    assert "ended as soon as it was started" in outcome.reason

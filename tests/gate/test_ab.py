@@ -1,5 +1,6 @@
 """Two versions in blocks: real blocks on a small repository, decisions on synthetic blocks, resumption, what goes wrong."""
 
+import dataclasses
 import json
 import math
 import os
@@ -8,10 +9,12 @@ import sys
 import numpy as np
 import pytest
 
+from bench import provenance
 from bench.errors import BenchError
 from bench.gate.ab import decide, failures, names_of, open_names, run_ab
-from bench.gate.blocks import METRICS, Blocks, work_of
-from bench.gate.selftest import evaluate, sentences
+from bench.gate.blocks import METRICS, Blocks, Work, work_of
+from bench.gate.progress import BlockDisplay
+from bench.gate.selftest import evaluate, self_test, sentences, this_version
 from bench.gate.versions import prepared
 from bench.stats.gate import FIRST_BLOCKS, SECOND_BLOCKS
 from bench.suite import load_config
@@ -194,6 +197,29 @@ def test_the_self_test_counts_alarms_and_power():
     assert found.caught[0.10].value > 0.6
     assert found.caught[0.20].value > 0.99
     assert "false alarms: 0 of 20 (0 per 100, 95 % interval 0 to 16)" in "\n".join(sentences(found))
+
+
+def test_the_bar_of_the_self_test_counts_each_stage_over_all_runs(monkeypatch, tmp_path):
+    """Real display, blocks from the store of an interrupted run: two runs of both stages end with both bars full."""
+    work = Work(
+        "ci", ({"name": "digits/vae", "model_target": "a:B", "dataset_target": "c:D"},), tuple(METRICS), "cpu", 1, 9.0
+    )
+    version, rng, runs = this_version(), np.random.default_rng(0), 2
+    key = provenance.short_hash(["self-test", version.identity, dataclasses.asdict(work), provenance.cpu_model()])
+    for run in range(runs):
+        folder = tmp_path / "ab" / f"self-test-{key}" / f"run-{run}"
+        folder.mkdir(parents=True)
+        lines = []
+        for stage, count in ((1, FIRST_BLOCKS), (2, SECOND_BLOCKS)):
+            for index in range(count):
+                ratios = {"digits/vae": {m: rng.normal(0, 0.01) for m in METRICS}}
+                lines.append({"stage": stage, "index": index, "cells": ["digits/vae"], "metrics": list(METRICS),
+                              "ratios": {"head": ratios, "control": ratios}})  # fmt: skip
+        (folder / "blocks.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with BlockDisplay("test") as display:
+        self_test(version, work, dict.fromkeys(METRICS, 0.05), runs, tmp_path, display.on_block)
+        found = [(task.completed, task.total) for task in display._progress.tasks]
+    assert found == [(runs * FIRST_BLOCKS,) * 2, (runs * SECOND_BLOCKS,) * 2]
 
 
 def test_an_interrupted_run_goes_on_from_its_blocks_and_a_finished_one_starts_anew(repository, monkeypatch, tmp_path):

@@ -197,6 +197,23 @@ def test_slower_in_another_session_is_inconclusive_and_points_to_ab():
     assert verdicts.exit_code == 4
 
 
+def test_speed_of_two_sessions_cannot_fail_and_costs_the_others_no_power():
+    """Quality is judged as if it were gated alone, however many speeds are gated beside it."""
+    rng = np.random.default_rng(3)
+    speeds = {m: noisy(rng, 100.0) for m in "abcdefgh"}
+
+    def both(kid):
+        return side(*([record(m, s, {KID: 0.2 + s / 1e4, SPEED: v} if m != "a" else {KID: kid[s], SPEED: v})
+                       for s, v in enumerate(values)] for m, values in speeds.items()))  # fmt: skip
+
+    base, head = both(noisy(rng, 0.2)), both(noisy(rng, 0.26, spread=0.04))
+    alone = {line.name: line for line in gate_sides(base, head, family(KID)).lines}
+    beside = {line.name: line for line in gate_sides(base, head, family(KID, SPEED)).lines}
+    assert 0 < alone[f"digits16/a {KID}"].p < 1
+    assert {name: line.p for name, line in beside.items() if KID in name} == {n: line.p for n, line in alone.items()}
+    assert {line.detectable for name, line in beside.items() if SPEED in name} == {None}
+
+
 def test_baselines_have_no_gated_speed():
     rows = [*trained("noise", SPEED, [1.0, 2.0, 3.0], role="baseline"), *trained("a", SPEED, [1.0, 1.0, 1.0])]
     assert [line.subject for line in gate_sides(side(rows), side(rows), family(SPEED)).lines] == ["digits16/a"]

@@ -1,11 +1,13 @@
 """Verdicts on trained seeds: false alarms, false reassurance and power by simulation; pairing, scales and edges."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from bench.errors import BenchError
-from bench.stats.compare import compare_exact, compare_seeds, decide, differing, not_comparable
+from bench.stats.compare import compare_exact, compare_seeds, decide, differing, gate, not_comparable
 
 
 def seeds(values, first=0):
@@ -82,15 +84,37 @@ def test_values_at_or_below_zero_are_compared_in_shares_of_the_mean_of_base():
     assert (zero.verdict, "absolute margin" in zero.reason) == ("not comparable", True)
 
 
-def test_detectable_change_is_found_with_eighty_percent():
-    rng = np.random.default_rng(4)
-    sd = 0.1
-    effect = compare_seeds(
-        "m", seeds([1, 1, 1, 1, 1]), seeds(np.exp(np.array([-1, 1, 0, -1, 1]) * sd)), "lower"
-    ).detectable
-    spread = np.std([-sd, sd, 0, -sd, sd], ddof=1)
-    head = rng.normal(np.log1p(effect), spread, (2000, 5))
-    assert np.mean(stats.ttest_1samp(head, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.04)
+def drawn(rng, direction, change, n=5, sd=0.1):
+    """One comparison of ``n`` seeds a side, log-normal with paired differences of spread ``sd * sqrt(2)`` around ``change``."""
+    base, head = np.exp(rng.normal(0, sd, n)), (1 + change) * np.exp(rng.normal(0, sd, n))
+    return compare_seeds("m", seeds(base), seeds(head), direction, margin=0.1)
+
+
+@pytest.mark.parametrize("direction", ["lower", "higher"])
+@pytest.mark.parametrize(("judge", "others"), [(decide, 6), (gate, 4)])
+def test_detectable_change_is_what_this_verdict_finds_with_eighty_percent(judge, others, direction):
+    """Of two sides that truly differ by the printed change, four in five verdicts are `worse`: margin, level and family counted."""
+    rng = np.random.default_rng()
+    n, sd, draws = 5, 0.1, 1500
+    unchanged = [drawn(rng, direction, 0.0, n, sd) for _ in range(others)]
+    [planned, *_] = judge([drawn(rng, direction, 0.0, n, sd), *unchanged])
+    known = dataclasses.replace(planned.power, spread=sd * 2**0.5)  # the true spread instead of one estimate of it
+    level = 0.05 / 2 / (others + 1) if judge is decide else 0.01 / (others + 1)
+    assert planned.detectable == pytest.approx(planned.power.finds(level))
+    change = known.finds(level)
+    assert change > 0.1 if direction == "lower" else change < -0.09
+    found = [judge([drawn(rng, direction, change, n, sd), *unchanged])[0].verdict == "worse" for _ in range(draws)]
+    assert np.mean(found) == pytest.approx(0.8, abs=5 * (0.16 / draws) ** 0.5)
+
+
+def test_where_no_change_is_ever_found_it_says_so():
+    two = [compare_seeds(f"m{i}", seeds([1, 1.5]), seeds([1.2, 1]), "lower") for i in range(40)]
+    for judge in (decide, gate):
+        [c, *_] = judge(two)
+        assert c.detectable > 1e6
+        assert "so few seeds show none at this level, however large" in c.reason
+    rates = [compare_seeds(f"m{i}", seeds([1, 1.5]), seeds([1.2, 1]), "higher") for i in range(40)]
+    assert "show none at this level" in gate(rates)[0].reason
 
 
 def test_one_or_two_seeds_say_what_is_missing():
@@ -106,7 +130,7 @@ def test_one_or_two_seeds_say_what_is_missing():
 def test_reasons_say_what_could_have_been_found():
     [c] = decide([compare_seeds("m", seeds([1, 1.5, 0.8]), seeds([1.2, 1, 1]), "lower")])
     assert c.verdict == "inconclusive"
-    assert f"a change of {100 * c.detectable:.3g} % four times in five" in c.reason
+    assert f"find a change of +{100 * c.detectable:.3g} % four times in five" in c.reason
     assert f"smallest attainable exact p {c.smallest_p:.2g}" in c.reason
 
 

@@ -8,6 +8,7 @@ from scipy import stats
 
 from bench.errors import BenchError
 from bench.stats.tests import (
+    _exceeds,
     hodges_lehmann,
     holm,
     minimum_detectable_effect,
@@ -147,6 +148,23 @@ def test_minimum_detectable_effect_at_the_edges():
     assert minimum_detectable_effect(1.0, 5, alternative="greater") < minimum_detectable_effect(1.0, 5)
     # the survey of Welch power: a 2 sigma effect is found with 75 % at 5 v 5, so 80 % needs a little more
     assert 2.0 < minimum_detectable_effect(1.0, 5, 5) < 2.1
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 4, 20, 400])
+def test_power_equals_the_noncentral_t_of_scipy(freedom):
+    for alpha in (0.2, 0.05, 0.01):
+        critical = stats.t.isf(alpha, freedom)
+        for centre in (0.5, 3.0, 6.0):
+            expected = stats.nct.sf(critical, freedom, centre)
+            assert _exceeds(critical, centre, freedom) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1e-6, 1e-9])
+def test_one_degree_of_freedom_and_a_tiny_level_still_give_a_number(alpha):
+    """With one degree of freedom t exceeds c when |chi| < centre / c: four times in five at centre = 1.2816 c."""
+    effect = minimum_detectable_effect(1.0, 2, alpha=alpha, alternative="greater")
+    assert effect * 2**0.5 == pytest.approx(stats.norm.isf(0.1) * stats.t.isf(alpha, 1), rel=0.01)
+    assert minimum_detectable_effect(1.0, 2, alpha=0.0) == np.inf
 
 
 def closed_testing(p):

@@ -14,8 +14,8 @@ def simulate(rng, seeds, sets, training, sampling):
 @pytest.mark.parametrize(("training", "sampling"), [(1.0, 0.2), (0.2, 1.0), (0.0, 1.0)])
 def test_components_are_recovered(training, sampling):
     found = variance_components(simulate(np.random.default_rng(0), 3000, 4, training, sampling))
-    assert found.training == pytest.approx(training, abs=0.06)
-    assert found.sampling == pytest.approx(sampling, rel=0.05)
+    assert found.training.value == pytest.approx(training, abs=0.06)
+    assert found.sampling.value == pytest.approx(sampling, rel=0.05)
     assert found.finite is None
 
 
@@ -24,8 +24,8 @@ def test_equals_the_mean_squares_of_an_anova_table():
     ms_between = 3 * ((x.mean(axis=1) - x.mean()) ** 2).sum() / 4
     ms_within = ((x - x.mean(axis=1, keepdims=True)) ** 2).sum() / 10
     found = variance_components(x)
-    assert found.sampling**2 == pytest.approx(ms_within)
-    assert found.training**2 == pytest.approx(max(0, (ms_between - ms_within) / 3))
+    assert found.sampling.value**2 == pytest.approx(ms_within)
+    assert found.training.value**2 == pytest.approx(max(0, (ms_between - ms_within) / 3))
 
 
 def test_interval_covers_although_sample_sets_of_one_model_are_not_independent():
@@ -39,6 +39,22 @@ def test_interval_covers_although_sample_sets_of_one_model_are_not_independent()
         naive += abs(x.mean() - 5) <= half
     assert hits / 1000 == pytest.approx(0.95, abs=0.03)
     assert naive / 1000 < 0.7  # all 40 scores taken as independent
+
+
+@pytest.mark.parametrize(("training", "sampling"), [(1.0, 0.3), (0.3, 1.0), (0.0, 1.0)])
+def test_intervals_of_both_deviations_cover(training, sampling):
+    """Exact for sampling; at least 95 % for training."""
+    rng, runs = np.random.default_rng(), 2000
+    hits = np.zeros(2)
+    for _ in range(runs):
+        found = variance_components(simulate(rng, 4, 3, training, sampling))
+        hits += [
+            found.training.low <= training <= found.training.high,
+            found.sampling.low <= sampling <= found.sampling.high,
+        ]
+    five_errors = 5 * (0.95 * 0.05 / runs) ** 0.5
+    assert hits[1] / runs == pytest.approx(0.95, abs=five_errors)
+    assert 0.95 - five_errors <= hits[0] / runs
 
 
 def test_finite_sample_error_is_reported_beside():
