@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.commands.options import OK, ConfigOption, ResultsOption
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.measure.noise import Noise
 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
@@ -44,10 +47,9 @@ def doctor(device: DeviceOption = "auto", config: ConfigOption = None) -> int:
         console.print()
         noise = measure_noise(where, pairs=12)
     console.print(
-        f"A/A: the same work differs from itself by up to {noise.largest_usual:.1%} in 95 of 100 pairs; "
-        f"intervals overlap in {noise.overlaps}/{noise.pairs} (`bench noise` measures this properly)",
+        f"A/A: {noise.pairs} pairs of the same work differ by {noise.typical:.1%} (median) to {noise.largest:.1%}; their intervals "
+        f"overlap in {noise.overlaps}. `bench noise` measures this properly and stores it for comparisons.",
         highlight=False,
-        soft_wrap=True,
     )
     return OK
 
@@ -73,28 +75,38 @@ def noise(
 
     from bench.api import resolve_device
     from bench.measure.lock import device_lock
-    from bench.measure.noise import REQUIRED_OVERLAP, measure_noise, save_noise
+    from bench.measure.noise import measure_noise, save_noise
 
     console, where = Console(), torch.device(resolve_device(device))
     with device_lock(str(where), lambda: _waiting(str(where))), Console(stderr=True).status("A/A") as shown:
         found = measure_noise(where, pairs, on_pair=lambda done: shown.update(f"A/A: {done}/{pairs} pairs"))
     path = save_noise(found, results)
-    share = found.overlap
-    console.print(
-        f"{found.pairs} pairs of {found.blocks} + {found.blocks} blocks; one lap {found.lap_seconds * 1e3:.3g} ms\n"
-        f"differences: spread {found.spread:.2%}, 95 of 100 below {found.largest_usual:.2%}\n"
-        f"95 % intervals overlap in {found.overlaps} of {found.pairs} pairs ({share.value:.0%}, 95 % interval "
-        f"{share.low:.0%} to {share.high:.0%}): "
-        + (
-            "as they must"
-            if share.value >= REQUIRED_OVERLAP
-            else f"fewer than {REQUIRED_OVERLAP:.0%}, intervals are too short here"
-        )
-        + f"\nwrote {path}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print("\n".join(noise_sentences(found)) + f"\nwrote {path}", highlight=False, soft_wrap=True)
     return OK
+
+
+def noise_sentences(found: Noise) -> list[str]:
+    """What an A/A measurement says, and what comparisons make of it."""
+    from bench.gate.margins import USUAL
+    from bench.measure.noise import REQUIRED_OVERLAP
+
+    share = found.overlap
+    assert share.low is not None
+    assert share.high is not None
+    if share.value >= REQUIRED_OVERLAP:
+        judged = "as they must"
+    elif share.high >= REQUIRED_OVERLAP:
+        judged = f"too few pairs to tell whether in {REQUIRED_OVERLAP:.0%}, as they must"
+    else:
+        judged = f"fewer than {REQUIRED_OVERLAP:.0%}: intervals are too short here"
+    wider = found.margin > USUAL
+    return [
+        f"{found.pairs} pairs of A and A on {found.device}, {found.blocks} + {found.blocks} blocks each; one lap {found.lap_seconds * 1e3:.3g} ms",
+        f"differences: median {found.typical:.2%}, largest {found.largest:.2%}, spread (robust standard deviation) {found.spread:.2%}",
+        f"95 % intervals of A and A overlap in {found.overlaps} of {found.pairs} pairs ({share.low:.0%} to {share.high:.0%}): {judged}",
+        f"a change of speed or memory that does not matter, where nobody gives a margin: {found.margin:.1%}"
+        + (", twice the spread" if wider else f", as twice the spread is less than {USUAL:.0%}"),
+    ]
 
 
 def _waiting(device: str) -> None:
@@ -128,7 +140,7 @@ def scaling(
     from bench.suite import load_config
 
     axes = {"resolution": resolutions, "batch": batches, "width": widths}
-    sizes = {axis: _sizes(f"--{axis}s", text) for axis, text in axes.items() if text is not None}
+    sizes = {axis: _sizes(AXES[axis], text) for axis, text in axes.items() if text is not None}
     counts = _sizes("--processes", processes) if processes is not None else []
     if not sizes and not counts:
         raise BenchError("bench scaling varies nothing; give --resolutions, --batches, --widths or --processes")
@@ -146,6 +158,9 @@ def scaling(
     console.print(scaling_renderable(model, points, parallel))
     console.print(f"wrote {save_scaling(model, setup, points, parallel, results)}", highlight=False, soft_wrap=True)
     return OK
+
+
+AXES = {"resolution": "--resolutions", "batch": "--batches", "width": "--widths"}
 
 
 def _sizes(option: str, text: str) -> list[int]:

@@ -45,17 +45,22 @@ def compare_sides(
             f"'{base.label}' and '{head.label}' share no (data set, model); name one model of each with @MODEL"
         )
     names = _named(metrics, pairs) if metrics is not None else _headline(pairs)
+    one_sided = [metric for metric in names if not any(_has(metric, a) and _has(metric, b) for a, b in pairs)]
+    if metrics is None and len(one_sided) < len(names):
+        names = [metric for metric in names if metric not in one_sided]
     judgements = [
-        _judge(a, b, metric, given or _usual_margin(a, metric, noise or {}), None)
+        _judge(a, b, metric, given or _usual_margin(a, metric, noise or {}), None, whole=False)
         for a, b in pairs
         for metric in names
         if _has(metric, a) or _has(metric, b)
     ]
     lines = _lines(judgements, lambda comparisons: stats.decide(comparisons, alpha))
     notes = [
-        f"changes are shown for '{head.label}' against '{base.label}'; margin {margin or said(USUAL)}; Holm over {len(lines)} "
-        "comparisons"
+        f"changes are shown for '{head.label}' against '{base.label}'; margin {margin or said(USUAL)}; Holm over "
+        f"{sum(line.p is not None for line in lines)} comparisons"
     ]
+    if metrics is None and one_sided:
+        notes.append(f"only one side has: {', '.join(one_sided)}")
     wider = max((j.line.margin or 0.0 for j in judgements if given is None), default=0.0)
     if wider > USUAL:
         notes.append(f"margin of speed and memory: {said(wider)}")
@@ -113,7 +118,10 @@ class _Judgement:
     role: str = "trained"
 
 
-def _judge(a: Row | None, b: Row | None, metric: str, margin: Margin, direction: str | None) -> _Judgement:
+def _judge(
+    a: Row | None, b: Row | None, metric: str, margin: Margin, direction: str | None, whole: bool = True
+) -> _Judgement:
+    """whole: seeds of base that head lacks are missing (a gate); else the others are compared."""
     row = a or b
     assert row is not None
     subject = "/".join(part for part in row.key[1:] if part) or row.key[0]
@@ -128,7 +136,7 @@ def _judge(a: Row | None, b: Row | None, metric: str, margin: Margin, direction:
         line = dataclasses.replace(
             line, unit=cell.unit, direction=cell.direction, base=_estimate(one), head=_estimate(two)
         )
-    absent = _absence(a, b, one, two)
+    absent = _absence(a, b, one, two, whole)
     if absent is not None:
         return _Judgement(dataclasses.replace(line, verdict=absent[0], reason=absent[1]), None, role=row.role)
     assert one is not None
@@ -145,8 +153,10 @@ def _judge(a: Row | None, b: Row | None, metric: str, margin: Margin, direction:
     return _Judgement(line, comparison, one.hardware, row.role)
 
 
-def _absence(a: Row | None, b: Row | None, one: Cell | None, two: Cell | None) -> tuple[Outcome, str] | None:
-    """(verdict, reason) where a side has no number or not all of its numbers; None where both are whole."""
+def _absence(
+    a: Row | None, b: Row | None, one: Cell | None, two: Cell | None, whole: bool
+) -> tuple[Outcome, str] | None:
+    """(verdict, reason) where a side has no number or (``whole``) not all of its numbers; None where both may be compared."""
     if a is None:
         return "new", "base has no such row: nothing to compare with"
     if b is None:
@@ -154,7 +164,7 @@ def _absence(a: Row | None, b: Row | None, one: Cell | None, two: Cell | None) -
     if b.failures:
         return "failed", "in head: " + "; ".join(b.failures)
     lost = sorted(set(a.seeds) - set(b.seeds))
-    if lost:
+    if lost and whole:
         return "missing", f"head lacks seed {', '.join(map(str, lost))} of base"
     if one is None:
         return (
@@ -163,9 +173,9 @@ def _absence(a: Row | None, b: Row | None, one: Cell | None, two: Cell | None) -
             else ("new", "base did not measure it")
         )
     if two is None:
-        return "missing", "base measured it, head did not"
+        return "missing" if whole else "not comparable", "base measured it, head did not"
     gone = sorted(set(one.values) - set(two.values))
-    if gone:
+    if gone and whole:
         return "missing", f"head has no finite value for seed {', '.join(map(str, gone))}"
     return None
 
@@ -281,10 +291,10 @@ def _named(metrics: Sequence[str], pairs: Sequence[tuple[Row | None, Row | None]
 
 
 def known_as(name: str, known: Mapping[str, object]) -> str:
-    """``sampling-throughput`` -> ``sampling_throughput``; BenchError where neither is known."""
+    """``sampling-throughput`` -> ``sampling_throughput``; BenchError where neither was measured."""
     found = next((spelling for spelling in (name, name.replace("-", "_")) if spelling in known), None)
     if found is None:
-        raise BenchError(f"neither side has measured '{name}'; {did_you_mean(name, known)}")
+        raise BenchError(f"no record here has measured '{name}'; {did_you_mean(name, known)}")
     return found
 
 

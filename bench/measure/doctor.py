@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,7 +38,7 @@ def facts(device: torch.device) -> dict[str, str]:
     hardware, threads = provenance.hardware(str(device)), machine.threads()
     found = {
         "device": device_name(device),
-        "processor": f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB of memory",
+        "processor": f"{hardware['cpu']}, {_cores(hardware['cores'])}{_of_all(hardware['cores'])}, {hardware['memory_gib']} GiB of memory",
         "threads": f"{threads['intra_op']} within an operator, {threads['inter_op']} between operators"
         + (", bound to cores" if threads["bound"] else ", moved by the system"),
         "load": f"{machine.Watch(device).stop().get('load_average', '?')} processes on average over a minute",
@@ -67,7 +68,7 @@ def abilities(device: torch.device, prices: Sequence[Price] = ()) -> list[Abilit
         Ability(
             "pinned cores",
             cores is not None,
-            f"trials keep to {min(len(cores), torch.get_num_threads() + cuda)} of {len(cores)} cores" if cores else "this system cannot pin a process",
+            f"trials keep to {min(len(cores), torch.get_num_threads() + cuda)} of {_cores(len(cores))}" if cores else "this system cannot pin a process",
         ),
         Ability("FLOPs", True, "counted operator by operator; coverage and operators without a formula are in the record"),
         Ability(
@@ -91,7 +92,7 @@ def abilities(device: torch.device, prices: Sequence[Price] = ()) -> list[Abilit
         Ability(
             "foreign load",
             "foreign_load" in seen,
-            f"{seen['foreign_load']:.0%} of all cores now" if "foreign_load" in seen else "/proc/stat cannot be read",
+            f"{seen['foreign_load']:.0%} of all cores now{_busy(seen)}" if "foreign_load" in seen else "/proc/stat cannot be read",
         ),
         Ability(
             "clocks",
@@ -104,6 +105,20 @@ def abilities(device: torch.device, prices: Sequence[Price] = ()) -> list[Abilit
             ", ".join(seen.get("throttle_reasons", [])) or "none now" if "throttle_reasons" in seen else "told by NVML on CUDA only",
         ),
     ]  # fmt: skip
+
+
+def _cores(count: int) -> str:
+    return f"{count} core{'' if count == 1 else 's'}"
+
+
+def _of_all(usable: int) -> str:
+    """How many cores there are besides those that this process may use."""
+    everything = os.cpu_count() or usable
+    return f" of {everything} usable by this process" if everything > usable else ""
+
+
+def _busy(seen: dict[str, Any]) -> str:
+    return ", other work is running: speeds measured now carry a note" if machine.warning(seen) else ""
 
 
 def timer(readings: int = 20_000) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from bench.measure.blocks import time_blocks
 from bench.measure.clock import Marks, quiet_garbage, synchronise
 from bench.measure.cores import pinned
 from bench.measure.probe import Probe
+from bench.stats.gate import noise_margin
 from bench.stats.intervals import Estimate, median_interval, wilson_interval
 from bench.store import write_atomically
 
@@ -59,9 +60,19 @@ class Noise:
         return 1.4826 * float(np.median(np.abs(self.differences)))
 
     @property
-    def largest_usual(self) -> float:
-        """The relative difference that 95 of 100 pairs stay below."""
-        return math.expm1(float(np.quantile(np.abs(self.differences), 0.95)))
+    def typical(self) -> float:
+        """The relative difference that half of the pairs stay below."""
+        return math.expm1(float(np.median(np.abs(self.differences))))
+
+    @property
+    def largest(self) -> float:
+        """The largest relative difference of a pair."""
+        return math.expm1(float(np.abs(self.differences).max()))
+
+    @property
+    def margin(self) -> float:
+        """The change of speed that comparisons take as none where nobody gives a margin: see bench.stats.gate.noise_margin."""
+        return noise_margin(self.differences)
 
     @property
     def overlap(self) -> Estimate:

@@ -95,10 +95,10 @@ class Verdicts:
 
     @property
     def headline(self) -> str:
-        """``regression: 1 worse, 19 equivalent``."""
+        """``regression: 1 worse, 19 equivalent``; of a comparison, which is no test to pass, the counts alone."""
         word = {0: "passed", 1: "regression", 3: "failed or missing", 4: "inconclusive"}[self.exit_code]
         counts = ", ".join(f"{n} {outcome}" for outcome, n in self.counts().items()) or "nothing was compared"
-        return f"{word}: {counts}"
+        return counts if self.kind == "compare" else f"{word}: {counts}"
 
     def to_json(self) -> str:
         """Everything, as strict JSON (a number that is not finite becomes null)."""

@@ -47,6 +47,11 @@ def side_text(estimate: Estimate | None, unit: str) -> str:
     return format_estimate(estimate) + (f" {unit}" if unit != "1" and estimate is not None else "")
 
 
+def _over_unit(estimate: Estimate | None, unit: str) -> str:
+    """A side in two lines, the unit below the number."""
+    return format_estimate(estimate) + (f"\n{unit}" if unit != "1" and estimate is not None else "")
+
+
 def p_text(line: Line) -> str:
     if line.p is None:
         return ""
@@ -69,12 +74,12 @@ def finds_text(line: Line) -> str:
 def verdicts_renderable(verdicts: Verdicts) -> RenderableType:
     """A table with all lines, those that need attention first, then the reasons of these, notes and the headline."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for name, justify in zip(_HEADS, ("left", "left", "left", *["right"] * 5)):
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=name in ("verdict", "p"))  # type: ignore[arg-type]
+    for name, justify in zip(_HEADS, ("left", "left", *["right"] * 4)):
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name in _WHOLE, min_width=8)  # type: ignore[arg-type]
     for line in verdicts.by_weight():
         cells = (
-            line.subject, metric_text(line), side_text(line.base, line.unit), side_text(line.head, line.unit),
-            change_text(line), p_text(line), finds_text(line),
+            f"{line.subject}\n{metric_text(line)}", _over_unit(line.base, line.unit), _over_unit(line.head, line.unit),
+            change_text(line).replace(" %", "%").replace(" [", "\n["), f"{p_text(line)}\n{finds_text(line)}".replace(" %", "%").rstrip(),
         )  # fmt: skip
         table.add_row(Text(line.verdict, style=_STYLES[line.verdict]), *map(Text, cells))
     reasons = [
@@ -89,7 +94,9 @@ def verdicts_renderable(verdicts: Verdicts) -> RenderableType:
     return Group(head, table, Text(), *below, Text(verdicts.headline, style=_headline_style(verdicts)))
 
 
-_HEADS = ("verdict", "cell", "metric", "base", "head", "change", "p", "finds")
+_HEADS = ("verdict", "cell and metric", "base", "head", "change", "p, finds")
+_WHOLE = ("verdict", "cell and metric", "p, finds")
+"""Columns whose words are never broken: 80 columns have room for them."""
 _EXPLAINED = ("worse", "failed", "missing", "not comparable", "new")
 
 

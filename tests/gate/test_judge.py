@@ -175,6 +175,19 @@ def test_missing_failed_and_new_cells_are_named_and_never_pass_silently():
     assert verdicts.exit_code == 3
 
 
+def test_a_comparison_for_people_uses_the_seeds_that_both_have_and_the_metrics_of_both():
+    base = [record("a", s, {KID: 1 + s / 100, SPEED: 100.0 + s}) for s in range(5)]
+    head = [record("a", s, {KID: 2 + s / 100}) for s in range(4)]
+    verdicts = compare_sides(side(base), side(head))
+    [line] = verdicts.lines
+    assert (line.metric, line.verdict, line.n, line.paired) == (KID, "worse", 4, True)
+    assert any(note == f"only one side has: {SPEED}" for note in verdicts.notes)
+    assert any("Holm over 1 comparisons" in note for note in verdicts.notes)
+    [asked] = compare_sides(side(base), side(head), [SPEED]).lines
+    assert (asked.verdict, asked.reason) == ("not comparable", "base measured it, head did not")
+    assert {line.verdict for line in gate_sides(side(base), side(head), family(KID)).lines} == {"missing"}
+
+
 def test_nothing_compared_is_no_pass():
     assert gate_sides(side(), side(trained("fresh", KID, [1, 2, 3])), family(KID)).exit_code == 4
 

@@ -74,9 +74,36 @@ def test_table_shows_every_line_the_weightiest_first():
     Console(file=out, width=200).print(verdicts_renderable(verdicts(*reversed(OUTCOMES))))
     text = out.getvalue()
     assert [text.index(f"\n{outcome} ") for outcome in OUTCOMES] == sorted(text.index(f"\n{o} ") for o in OUTCOMES)
-    assert "+20 % [+10 %, +30 %]" in text
+    assert "+20%" in text
+    assert "[+10%, +30%]" in text
     assert "the smallest p that an exact test of so few values can give is 0.06" in " ".join(text.split())
     assert text.rstrip().endswith(verdicts(*OUTCOMES).headline)
+
+
+def test_at_eighty_columns_no_name_number_or_verdict_is_broken():
+    """Names of metrics and figures are what people copy: they stand whole in a terminal of any usual width."""
+    out = io.StringIO()
+    wide = line("not comparable", "fd_effnetlite0_infinity_mid")
+    shown = dataclasses.replace(wide, verdict="inconclusive", subject="cifar/flow-matching", base=Estimate(26000, 13000, 39000, 3, "t"),
+                                unit="images/s", change=Estimate(-0.576, -0.627, -0.519, 3, "t"), p=0.00067, detectable=1.51)  # fmt: skip
+    table = Verdicts("gate", "a", "b", 0.01, (shown, wide))
+    Console(file=out, width=80).print(verdicts_renderable(table))
+    words = out.getvalue().split()
+    for whole in (
+        "fd_effnetlite0_infinity_mid",
+        "cifar/flow-matching",
+        "26,000",
+        "13,000",
+        "-57.6%",
+        "0.00067",
+        "+151%",
+    ):
+        assert whole in words, whole
+
+
+def test_a_comparison_has_counts_for_a_headline_and_a_gate_a_word_before_them():
+    assert Verdicts("compare", "a", "b", 0.05, (line("worse"),)).headline == "1 worse"
+    assert Verdicts("gate", "a", "b", 0.05, (line("worse"),)).headline == "regression: 1 worse"
 
 
 def test_markdown_folds_what_is_fine_and_escapes_the_rest():
