@@ -24,7 +24,7 @@ bench: setup ## run the suite `quick` and print its leaderboard (about six minut
 test: setup ## run all tests, in two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-asv: setup ## time kernels, models and imports with asv at this commit and make its site in .asv/html
+asv: setup ## time kernels, models and imports with asv at this commit, site in .asv/html (long; a part: ASV="--quick --bench Kernels")
 	$(BIN)/asv machine --yes
 	$(BIN)/asv run --environment existing:same --set-commit-hash "$$(git rev-parse HEAD)" --show-stderr $(ASV)
 	$(BIN)/asv publish

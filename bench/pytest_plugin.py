@@ -19,13 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench.errors import BenchError
+
 if TYPE_CHECKING:
     import pandas as pd
+    from pydantic import ValidationError
 
     from bench.record import Record
     from bench.stats.intervals import Estimate
 
 SUITE = "pytest"
+UNITS = ("steps", "images", "seconds", "flops")
 
 
 class BenchWarning(UserWarning):
@@ -64,7 +68,7 @@ class BenchTrial:
         *,
         budget: str = "100 steps",
         seeds: Iterable[int] = range(3),
-        metrics: Sequence[str] = ("kernel",),
+        metrics: str | Sequence[str] = ("kernel",),
         config: Mapping[str, Any] | None = None,
         extractor: str = "effnetlite0",
         samples: int = 200,
@@ -77,28 +81,51 @@ class BenchTrial:
         ``N seconds``; with steps the same code gives the same samples, which are then compared exactly. Raises BenchError for
         wrong input; a trial that fails fails the test.
         """
+        from pydantic import ValidationError
+
         from bench.plan import plan
         from bench.suite import Config
         from bench.trial import run_trial
 
-        amount, _, unit = budget.partition(" ")
+        amount, unit = _budget(budget)
         name = model if isinstance(model, str) else model.__name__
         source: dict[str, Any] = {"config": dict(config or {})}
         if not isinstance(model, str):
             source["class"] = f"{model.__module__}:{model.__qualname__}"
-        number = float(amount) if unit in ("seconds", "flops") else int(amount)
         suite = {
-            "datasets": [dataset], "models": [name], "baselines": [], "seeds": list(seeds), "budget": {unit: number},
+            "datasets": [dataset], "models": [name], "baselines": [], "seeds": list(seeds), "budget": {unit: amount},
             "batch_size": batch_size, "samples": samples, "sample_batch": min(samples, 50), "extractor": extractor,
-            "metrics": list(metrics),
+            "metrics": [metrics] if isinstance(metrics, str) else list(metrics),
         }  # fmt: skip
-        settings = Config.model_validate({"suites": {SUITE: suite}, "models": {name: source}})
+        try:
+            settings = Config.model_validate({"suites": {SUITE: suite}, "models": {name: source}})
+        except ValidationError as error:
+            raise BenchError(f"bench_trial: {_argument(error)}") from None
         trials = plan(settings, SUITE, device=device, models=[name])
         records = [run_trial(trial, self.work / trial.id) for trial in trials]
         ended = [f"seed {r.seed} {r.status}: {r.reason}" for r in records if r.status != "complete"]
         if ended:
             pytest.fail("; ".join(ended), pytrace=False)
         return Trials(tuple(records), self)
+
+
+def _budget(text: str) -> tuple[float, str]:
+    """``200 steps`` -> (200, ``steps``); BenchError for anything else."""
+    amount, _, unit = text.strip().partition(" ")
+    try:
+        number = float(amount) if unit in ("seconds", "flops") else int(amount)
+    except ValueError:
+        number = 0
+    if unit not in UNITS or not number > 0:
+        raise BenchError(f"bench_trial: budget reads '200 steps', '5000 images' or '10 seconds', got '{text}'")
+    return number, unit
+
+
+def _argument(error: ValidationError) -> str:
+    """The first thing that is wrong, by the name of the fixture's argument."""
+    problem = error.errors()[0]
+    names = [str(part) for part in problem["loc"] if str(part) not in ("suites", "models", SUITE)]
+    return f"{'.'.join(names)}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench.errors import BenchError
 from bench.pytest_plugin import BenchTrial
 
 pytest_plugins = ["pytester"]
@@ -60,3 +61,21 @@ def test_store_hold_and_catch(project, pytester):
 
 def test_options_are_in_the_help(pytester):
     pytester.runpytest_subprocess("--help").stdout.fnmatch_lines(["*--bench-baseline=DIR*", "*--bench-update*"])
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"budget": "8steps"}, "budget reads '200 steps'"),
+        ({"budget": "x steps"}, "got 'x steps'"),
+        ({"budget": "8 stepz"}, "got '8 stepz'"),
+        ({"seeds": []}, "seeds: "),
+        ({"samples": 0}, "samples: .* got 0"),
+        ({"model": "vea"}, "did you mean 'vae'"),
+        ({"metrics": "kernal"}, "did you mean 'kernel'"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(how, says, tmp_path):
+    with pytest.raises(BenchError, match=says) as raised:
+        BenchTrial(tmp_path, tmp_path, False)(**{"model": "vae", "budget": "2 steps", **how})
+    assert "\n" not in str(raised.value)

@@ -93,4 +93,7 @@ def self_test_command(config: Path | None, runs: int, results: Path, device: str
     except BlockFailure as failure:
         raise BenchError(f"suite '{suite}' cannot be timed: {failure}") from None
     print("\n".join(sentences(found)))
+    print(
+        f"no slowdown within its margin counts: {', '.join(f'{metric} {share:.1%}' for metric, share in margins.items())}"
+    )
     return OK

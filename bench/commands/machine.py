@@ -154,7 +154,7 @@ def scaling(
         parallel = []
         for number in counts:
             shown.update(f"{number} processes")
-            parallel.append(measure_processes(setup, number))
+            parallel.append(measure_processes(setup, number, max(counts)))
     console.print(scaling_renderable(model, points, parallel))
     console.print(f"wrote {save_scaling(model, setup, points, parallel, results)}", highlight=False, soft_wrap=True)
     return OK

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.options import OK
-from bench.errors import BenchError
+from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
     from bench.report.overall import Overall
@@ -19,7 +19,9 @@ def rank(
         Path, typer.Argument(help="A results folder, a suite's folder or a records file.", show_default=True)
     ] = Path("results"),
     metric: Annotated[str | None, typer.Option(help="What ranks. [default: what ranks the leaderboards]")] = None,
-    worst: Annotated[str, typer.Option(help="The baseline whose score is 0; the floor's is 1.")] = "noise",
+    worst: Annotated[
+        str | None, typer.Option(help="The baseline whose score is 0; the floor's is 1. [default: noise]")
+    ] = None,
     preferences: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Instead: votes (winner,loser[,tie]) to Bradley-Terry strengths.")
     ] = None,
@@ -48,19 +50,22 @@ def rank(
     return OK
 
 
-def _of_suites(results: Path, metric: str | None, worst: str) -> list[Overall]:
+def _of_suites(results: Path, metric: str | None, worst: str | None) -> list[Overall]:
     """One table for each suite and budget."""
     from bench.report.overall import overall
     from bench.report.write import rank_by
     from bench.store import find_stores, to_frame
 
     found = []
-    for store in find_stores(results):
-        records = store.current()
+    stored = [store.current() for store in find_stores(results)]
+    known = {record.model for records in stored for record in records if record.role == "baseline"}
+    if worst is not None and worst not in known:
+        raise BenchError(f"--worst: no baseline here is called '{worst}'; {did_you_mean(worst, known)}")
+    for records in stored:
         frame = to_frame(records)
         for _, part in frame.groupby(["suite", "budget"], sort=False, dropna=False):
             if (part.role == "trained").any():
-                found.append(overall(part, metric or rank_by(records), worst))
+                found.append(overall(part, metric or rank_by(records), worst or "noise"))
     if not found:
         raise BenchError(f"no records of trained models at '{results}'; run `bench run` first")
     return found

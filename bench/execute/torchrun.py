@@ -33,8 +33,12 @@ class Parallel:
     throughput: Measurement
 
 
-def measure_processes(setup: Setup, processes: int) -> Parallel:
-    """Start ``processes`` through torchrun and time their training. BenchError where they fail, with the last line they wrote."""
+def measure_processes(setup: Setup, processes: int, most: int | None = None) -> Parallel:
+    """Start ``processes`` through torchrun and time their training. BenchError where they fail, with the last line they wrote.
+
+    most: of the numbers of processes that are compared; each process has the threads that this many leave it, so that one process is
+    not given the cores of several.
+    """
     available = provenance.usable_cores() if setup.device == "cpu" else provenance.cuda_devices()
     if not 1 <= processes <= available:
         raise BenchError(
@@ -43,7 +47,7 @@ def measure_processes(setup: Setup, processes: int) -> Parallel:
     with tempfile.TemporaryDirectory() as folder:
         request, out = Path(folder) / "setup.json", Path(folder) / "out.json"
         request.write_text(json.dumps(dataclasses.asdict(setup)))
-        environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, provenance.usable_cores() // processes))}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, provenance.usable_cores() // (most or processes)))}
         if sys.platform == "linux":
             environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError
 from bench.report.cells import check_frame, current, in_column, measured_rows
 from bench.report.leaderboard import Leaderboard, leaderboard
 from bench.stats.aggregate import aggregate, normalised, performance_profile, probability_of_improvement
@@ -22,9 +22,6 @@ from bench.stats.ranking import RankEstimate, mean_ranks, pairwise_p_values
 
 if TYPE_CHECKING:
     import pandas as pd
-
-WORST = "noise"
-"""The baseline that scores 0 where the user names none."""
 
 THRESHOLDS = (0.5, 0.75, 0.9)
 """Scores at which the performance profile is read."""
@@ -65,7 +62,7 @@ class Overall:
     p: np.ndarray | None
 
 
-def overall(frame: pd.DataFrame, metric: str | None = None, worst: str = WORST) -> Overall:
+def overall(frame: pd.DataFrame, metric: str | None = None, worst: str = "noise") -> Overall:
     """Rank the models of one suite over its data sets.
 
     frame: tidy results of one suite and budget. metric: what ranks; by default what ranks leaderboards. worst: the baseline whose
@@ -87,9 +84,6 @@ def overall(frame: pd.DataFrame, metric: str | None = None, worst: str = WORST) 
     values = {model: _matrix(model, parts, boards, seeds) for model in complete}
     column = boards[0].rank_by
     assert column is not None
-    known = {row.model for board in boards for row in board.rows}
-    if worst not in known and worst != WORST:
-        raise BenchError(f"--worst: no row is called '{worst}'; {did_you_mean(worst, known)}")
     anchors = _anchors(boards, worst)
     sign = 1.0 if column.direction == "higher" else -1.0
     scores = {m: sign * x if anchors is None else normalised(x, *anchors) for m, x in values.items()}

@@ -20,8 +20,11 @@ Cells = list[list[str]]
 def overall_renderable(found: Overall) -> RenderableType:
     """The standings and the sentences below them."""
     notes = [Padding(Text(note, style="dim"), (0, 0, 0, 2)) for note in sentences(found)]
-    lines = [line[:4] + line[-2:] for line in standings(found)]  # the profile stands in the Markdown: it needs room
-    return Group(rich_table(lines, _title(found)), Text(), *notes)
+    lines = standings(found)
+    parts = [rich_table([line[:4] + line[-2:] for line in lines], _title(found)), Text()]
+    if found.worst:  # beside the rest it would not fit into a usual terminal
+        parts += [rich_table([line[:1] + line[4:-2] for line in lines], "performance profile"), Text()]
+    return Group(*parts, *notes)
 
 
 def overall_markdown(found: Overall) -> str:
@@ -46,6 +49,7 @@ def standings(found: Overall) -> Cells:
     ]
     for i, row in enumerate(found.standings):
         beyond = found.improvement[i][i + 1] if i + 1 < len(found.standings) else None
+        beyond = None if beyond is None or beyond.low is None else beyond  # one run against one is no frequency
         p = MISSING if found.p is None or beyond is None else _p(float(found.p[i, i + 1]))
         lines.append([
             row.model, _mean_rank(row), MISSING if row.ranks is None else f"{row.ranks.best:.0%}", _interval(row.score, "{:.3f}"),
@@ -62,7 +66,8 @@ def pairs(found: Overall) -> Cells:
         cells = []
         for j, share in enumerate(found.improvement[i]):
             p = "" if found.p is None or i == j else f", p {_p(float(found.p[i, j]))}"
-            cells.append("" if share is None else f"{_interval(share, '{:.0%}')}{p}")
+            share = None if share is None or share.low is None else share
+            cells.append("" if i == j else MISSING if share is None else f"{_interval(share, '{:.0%}')}{p}")
         lines.append([name, *cells])
     return lines
 

@@ -46,9 +46,17 @@ def _processes(model: str, parallel: Sequence[Parallel]) -> Table:
     table = _table(f"{model} by number of processes", "processes", "training (images/s) ↑", "efficiency ↑")
     first = parallel[0]
     for entry in parallel:
-        ideal = float(first.throughput) * entry.processes / first.processes
-        table.add_row(str(entry.processes), _speed(entry.throughput), f"{float(entry.throughput) / ideal:.0%}")
+        table.add_row(str(entry.processes), _speed(entry.throughput), efficiency_text(first, entry))
     return table
+
+
+def efficiency_text(first: Parallel, entry: Parallel) -> str:
+    """Images/s a process against those of the first row; the interval holds all that both speeds' intervals allow."""
+    a, b, times = first.throughput, entry.throughput, first.processes / entry.processes
+    ends = ""
+    if entry is not first and None not in (a.low, a.high, b.low, b.high):
+        ends = f" [{b.low / a.high * times:.0%}, {b.high / a.low * times:.0%}]"
+    return f"{b / a * times:.0%}{ends}"
 
 
 def _table(title: str, *headers: str) -> Table:

@@ -75,7 +75,7 @@ def verdicts_renderable(verdicts: Verdicts) -> RenderableType:
     """A table with all lines, those that need attention first, then the reasons of these, notes and the headline."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name, justify in zip(_HEADS, ("left", "left", *["right"] * 4)):
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=name in _WHOLE, min_width=8)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name in _WHOLE)  # type: ignore[arg-type]
     for line in verdicts.by_weight():
         cells = (
             f"{line.subject}\n{metric_text(line)}", _over_unit(line.base, line.unit), _over_unit(line.head, line.unit),

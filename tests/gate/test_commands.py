@@ -78,6 +78,11 @@ def test_compare_folders_files_revisions_and_models(repository):
         (("ab", "HEAD", "--metrics", "speed"), "blocks do not measure 'speed'"),
         (("ab", "HEAD", "--margin", "0.5"), "must be a share such as 5%"),
         (("ab", "HEAD", "--suite", "cj"), "no suite 'cj'"),
+        (("rank", "--worst", "nois"), "--worst: no baseline here is called 'nois'"),
+        (("scaling", "vae", "--batches", "8,x"), "--batches takes whole numbers"),
+        (("variance", "elsewhere"), "no records.jsonl under 'elsewhere'"),
+        (("variance", "--models", "va"), "did you mean 'vae'"),
+        (("history", "--metric", "kid"), "no record here has measured 'kid'"),
         (("history", "--results", "elsewhere"), "no commit holds records"),
     ],
 )

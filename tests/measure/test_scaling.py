@@ -204,3 +204,14 @@ def test_throughput_of_two_processes_is_measured():
     assert found.throughput.low <= found.throughput <= found.throughput.high
     with pytest.raises(BenchError, match="--processes"):
         measure_processes(VAE, 10_000)
+
+
+def test_efficiency_is_per_process_with_all_that_both_intervals_allow():
+    from bench.execute.torchrun import Parallel
+    from bench.record import Measurement
+    from bench.report.scaling import efficiency_text
+
+    one = Parallel(1, Measurement(100.0, name="training_throughput", low=90.0, high=110.0))
+    four = Parallel(4, Measurement(320.0, name="training_throughput", low=300.0, high=340.0))
+    assert efficiency_text(one, one) == "100%"
+    assert efficiency_text(one, four) == "80% [68%, 94%]"

@@ -1,12 +1,15 @@
 """All data sets of a suite in one table: against the functions of bench.stats on the same numbers, and in words."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from bench.cli import app
 from bench.errors import BenchError
 from bench.report.overall import overall
-from bench.report.overall_text import overall_markdown, sentences, standings
+from bench.report.overall_text import overall_markdown, overall_renderable, sentences, standings
 from bench.report.preferences import read_votes, strengths
 from bench.stats.aggregate import aggregate, iqm, normalised, probability_of_improvement
 from bench.stats.ranking import bradley_terry, mean_ranks, pairwise_p_values
@@ -91,6 +94,23 @@ def test_tables_hold_every_model_and_pair(values):
     assert text.count("\n| a |") == 2
     assert "P(best)" in text
     assert "better than" in text
+
+
+def test_the_terminal_shows_interquartile_mean_and_performance_profile(values):
+    """All that the method of the paper gives is reached by `bench rank` itself; the Markdown adds the table of all pairs."""
+    out = io.StringIO()
+    Console(file=out, width=80).print(overall_renderable(overall(suite(values))))
+    text = out.getvalue()
+    for words in ("score (IQM)", "better than next", "performance profile", "runs > 0.5", "runs > 0.9"):
+        assert words in text
+    assert text.count("100% [") >= 2  # a and b are above 0.5 in all runs
+
+
+def test_one_run_against_one_is_no_frequency():
+    one = overall(suite({"a": np.array([[0.3, 0.3]]), "b": np.array([[0.5, 0.5]])}))
+    assert one.improvement[0][1].value == 1.0
+    assert [line[-2] for line in standings(one)[1:]] == ["–", "–"]
+    assert "100%" not in overall_markdown(one).split("better than")[-1]
 
 
 def test_votes_become_strengths(tmp_path):
