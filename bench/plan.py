@@ -69,6 +69,7 @@ class Trial(BaseModel):
     metrics: tuple[Part, ...]
     rank_by: str | None
     objectives: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     timeout: float
     compile: bool = False
     checkpoint_every: float | None = None
@@ -103,6 +104,7 @@ class Trial(BaseModel):
             "metrics",
             "rank_by",
             "objectives",
+            "columns",
             "timeout",
             "checkpoint_every",
             "target",
@@ -193,6 +195,7 @@ def plan(
                         metrics=metrics,
                         rank_by=suite.rank_by,
                         objectives=tuple(suite.objectives),
+                        columns=tuple(suite.columns),
                         timeout=suite.timeout,
                         compile=suite.compile,
                         checkpoint_every=suite.checkpoint_every,

@@ -132,6 +132,10 @@ class Suite(_Strict):
         default_factory=list,
         description="measurements of the Pareto front and the mean rank; default: rank_by and the sampling throughput",
     )
+    columns: list[str] = Field(
+        default_factory=list,
+        description="measurements of the leaderboard's first table, in this order; default: by importance",
+    )
     timeout: float = Field(3600, gt=0, strict=False, description="seconds after which a trial is stopped")
     compile: bool = Field(False, description="run every network through torch.compile; its seconds are reported apart")
     checkpoint_every: float | None = Field(

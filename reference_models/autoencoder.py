@@ -24,8 +24,7 @@ class Autoencoder(GenerativeModel):
     paper = "Reducing the Dimensionality of Data with Neural Networks, Hinton and Salakhutdinov, Science 313, 2006"
     known_failures = (
         "It has no prior of its own: quality is that of the mixture. With many components and few training images, samples "
-        "come close to copies of them. Samples are blurred: on MNIST at 32 pixels a classifier of digits puts them behind those of "
-        "a Gaussian after two minutes of one CPU core."
+        "come close to copies of them. Samples are blurred, and black is not quite black."
     )
     spaces = (ImageSpace, VectorSpace)
 

@@ -29,8 +29,7 @@ class CascadedDiffusion(GenerativeModel):
     paper = "Cascaded Diffusion Models for High Fidelity Image Generation, 2021, arXiv 2106.15282; Imagen, 2022, arXiv 2205.11487"
     known_failures = (
         "The layout is fixed by the smallest diffusion; what it gets wrong, super-resolution only sharpens. Several networks share "
-        "one budget, so each has trained less than a single diffusion would have: two minutes of one CPU thread on MNIST "
-        "at 32 pixels do not beat a Gaussian on KID."
+        "one budget, so each has trained less than a single diffusion would have."
     )
     spaces = (ImageSpace,)
 

@@ -30,8 +30,9 @@ class Consistency(GenerativeModel):
     paper = "Consistency Models, 2023, arXiv 2303.01469; Improved Techniques for Training Consistency Models, 2023, arXiv 2310.14189"
     known_failures = (
         "Training from scratch is slow and noisy: short runs give blurred or speckled samples, far behind a diffusion model of the "
-        "same size that may use many steps. After 300 steps on MNIST at 32 pixels strokes are blurred and cover few of "
-        "the digits."
+        "same size that may use many steps. After two minutes of one CPU core on MNIST at 32 pixels (500 steps) digits "
+        "lie under specks: by a classifier of digits they beat a Gaussian on KID (0.41, 0.82), by ImageNet's features not (1.06, "
+        "0.92)."
     )
     spaces = (ImageSpace, VectorSpace)
 

@@ -27,7 +27,8 @@ class SplineFlow(NormalizingFlow):
     paper = "Neural Spline Flows, 2019, arXiv 1906.04032"
     known_failures = (
         "Outside its interval a spline is the identity: far outliers are modelled as Gaussian. On images, texture without global "
-        "shape unless trained for long."
+        "shape unless trained for long: two minutes of one CPU core on MNIST at 32 pixels do not beat a Gaussian on KID by a "
+        "classifier of digits (1.28, 0.82)."
     )
     default_layers = (4, 4)
     default_components = (1, 1)

@@ -64,6 +64,10 @@ def place(tmp_path_factory):
     (place / "samples").mkdir()
     for i, image in enumerate(Digits(resolution=16).load().train[:60]):
         Image.fromarray(image[..., 0]).save(place / "samples" / f"{i:03}.png")
+    (place / "votes.csv").write_text("winner,loser\nvae,gan\ngan,vae\nvae,gan\n")
+    (place / ".gitignore").write_text("artifacts/\n")
+    for command in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm first"):
+        run(place, ["git", *command.split()])
     return place
 
 
@@ -74,9 +78,9 @@ def run(place, command):
     return done
 
 
-def bench_commands():
+def bench_commands(language):
     lines = []
-    for path, text in blocks("sh"):
+    for path, text in blocks(language):
         for line in text.splitlines():
             command = line.partition("#")[0].strip()
             if command.startswith("bench "):
@@ -84,7 +88,7 @@ def bench_commands():
     return lines
 
 
-@pytest.mark.parametrize("command", bench_commands())
+@pytest.mark.parametrize("command", bench_commands("sh"))
 def test_every_bench_command_runs(command, place):
     words = command.split()[1:]
     trial = None
@@ -93,6 +97,18 @@ def test_every_bench_command_runs(command, place):
 
         trial = bench.load_results(place / "results").trial.iloc[0]
     run(place, [sys.executable, "-m", "bench.cli", *(trial if word == "TRIAL" else word for word in words)])
+
+
+@pytest.mark.parametrize("command", bench_commands("console"))
+def test_every_command_that_takes_minutes_is_understood(command):
+    """Those of ``console`` blocks: tests of their own run them; here their words and options are those of the command."""
+    from typer.main import get_command
+
+    from bench.cli import app
+
+    _, name, *words = command.split()
+    known = get_command(app).commands  # type: ignore[attr-defined]
+    known[name].make_context(name, words)
 
 
 def test_every_make_target_named_exists():
@@ -122,13 +138,19 @@ def committed(path):
     return done.stdout
 
 
-def test_the_readme_shows_the_committed_table():
-    readme = (ROOT / "README.md").read_text()
-    shown = re.search(r"<!-- leaderboard -->\n(.*?)\n<!-- /leaderboard -->", readme, re.DOTALL)
-    assert shown
-    board = committed("results/quick/leaderboard.md")
-    for line in shown.group(1).strip().splitlines():
-        assert line in board
+TABLE = re.compile(r"<!-- table of (\S+) -->\n(.*?)\n<!-- /table -->", re.DOTALL)
+
+
+@pytest.mark.parametrize("path", [path for path in DOCS if TABLE.search(path.read_text())], ids=lambda path: path.name)
+def test_tables_are_those_of_the_committed_results(path):
+    for source, shown in TABLE.findall(path.read_text()):
+        board = committed(source)
+        for line in shown.strip().splitlines():
+            assert line in board, f"{path.name}: this line is not in {source}"
+
+
+def test_the_readme_shows_a_table():
+    assert TABLE.search((ROOT / "README.md").read_text())
 
 
 def test_links_and_pictures_of_the_documents_exist():

@@ -44,6 +44,7 @@ class Leaderboard:
     rows: tuple[Row, ...]
     rank_by: Column | None
     objectives: tuple[Column, ...]
+    first: tuple[Column, ...]
     best: Mapping[Column, str]
     environments: tuple[str, ...]
     notes: Mapping[str, tuple[str, ...]]
@@ -64,20 +65,22 @@ class Leaderboard:
         return find_column(metric, self.columns)
 
     def scale(self, column: Column) -> int:
-        """The power of ten in whose units the column is shown: chosen for the trained models, not for what surrounds them."""
-        trained = [row for row in self.rows if row.section in ("ranked", "incomplete") and column in row.cells]
-        rows = trained or [row for row in self.rows if column in row.cells]
+        """The power of ten in whose units the column is shown: chosen for the trained models, not for what surrounds them. A
+        share, of 1 and better the higher, keeps its unit where anything reaches a tenth: 0.750 is not 750 thousandths."""
+        rows = [row for row in self.rows if column in row.cells]
+        if column.unit != "1" or column.direction != "higher":
+            rows = [row for row in rows if row.section in ("ranked", "incomplete")] or rows
         return column_scale(row.cells[column].value for row in rows)
 
     def by_importance(self) -> list[Column]:
-        """The columns, most needed first: rank_by and the objectives, then by importance."""
-        first = [c for c in (self.rank_by, *self.objectives) if c is not None]
+        """The columns, most needed first: those asked for, else rank_by and the objectives, then by importance."""
+        first = self.first or [c for c in (self.rank_by, *self.objectives) if c is not None]
         rest = sorted((c for c in self.columns if c not in first), key=lambda c: (c.importance, c.name))
         return list(dict.fromkeys([*first, *rest]))
 
     def key_columns(self, count: int) -> list[Column]:
-        """The ``count`` columns that matter most, see in_order()."""
-        return self.in_order(self.by_importance()[:count])
+        """The columns asked for as they were, else the ``count`` that matter most, see in_order()."""
+        return list(self.first) or self.in_order(self.by_importance()[:count])
 
     def in_order(self, columns: Collection[Column]) -> list[Column]:
         """Columns as a table shows them: what ranks first, then quality, speed, cost and diagnostics."""
@@ -119,13 +122,14 @@ def leaderboards(
     *,
     rank_by: str | None = None,
     objectives: Sequence[str] | None = None,
+    first: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
 ) -> list[Leaderboard]:
     """One leaderboard for each suite and data set (and budget, where the frame has that column). See leaderboard()."""
     check_frame(frame)
     keys = ["suite", "dataset", *(["budget"] if "budget" in frame else [])]
     return [
-        leaderboard(part, columns, rank_by=rank_by, objectives=objectives, seeds=seeds)
+        leaderboard(part, columns, rank_by=rank_by, objectives=objectives, first=first, seeds=seeds)
         for _, part in frame.groupby(keys, sort=False, dropna=False)
     ]
 
@@ -136,14 +140,16 @@ def leaderboard(
     *,
     rank_by: str | None = None,
     objectives: Sequence[str] | None = None,
+    first: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
 ) -> Leaderboard:
     """Rank the models of one data set.
 
     frame: tidy results as from ``bench.load_results``, one row a measurement, a failed trial one row without metric.
     columns: metrics to show; all by default. rank_by: the metric that ranks; by default the kernel distance.
-    objectives: metrics of the Pareto front; by default rank_by and the sampling throughput. seeds: the seeds that a complete
-    row has; by default all seeds that any row has.
+    objectives: metrics of the Pareto front; by default rank_by and the sampling throughput. first: metrics of the first table, by
+    default by importance; those that were not measured are left out. seeds: the seeds that a complete row has; by default all
+    seeds that any row has.
 
     Cells are means over seeds with t intervals. Numbers of different protocols stand in different columns, and so do numbers
     that depend on the machine where environments differ. Only rows with every seed complete and every required cell
@@ -174,6 +180,7 @@ def leaderboard(
         rows=tuple(rows),
         rank_by=rank_column,
         objectives=goals,
+        first=tuple(c for name in first for c in all_columns if name in (c.name, c.metric)),
         best={c: name for c in all_columns if (name := best_of(ranked, c)) is not None},
         environments=tuple(dict.fromkeys(str(e) for e in frame.environment.dropna())),
         notes=notes_of(measured),

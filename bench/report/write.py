@@ -1,4 +1,4 @@
-"""From one suite's records to the files a person looks at: leaderboard (Markdown, CSV), plot, sample grids."""
+"""From one suite's records to the files a person looks at: leaderboard (Markdown, CSV), plots, sample grids."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 def write_report(store: ResultStore, console: Console) -> list[Leaderboard]:
     """Rewrite every report file of ``store`` from its records and print the leaderboards. Imports no torch."""
     records = store.current()
-    boards = leaderboards(to_frame(records), rank_by=rank_by(records), objectives=objectives(records))
+    boards = leaderboards(
+        to_frame(records), rank_by=rank_by(records), objectives=objectives(records), first=columns(records)
+    )
     about = setting(records)
     write_atomically(store.folder / "leaderboard.md", leaderboard_markdown(boards, about).encode())
     write_atomically(store.folder / "leaderboard.csv", leaderboard_csv(boards).encode())
-    pictures = write_pictures(store, records, boards) + write_curves(store, records)
+    pictures = write_pictures(store, records, boards) + write_training(store, records) + write_curves(store, records)
     for board in boards:
         console.print(leaderboard_renderable(board, min(console.width, 160), about))
     console.print(f"wrote {store.folder}/leaderboard.md, leaderboard.csv and {pictures} pictures", highlight=False)
@@ -42,6 +44,15 @@ def write_pictures(store: ResultStore, records: list[Record], boards: list[Leade
     for dataset in dict.fromkeys(record.dataset for record in records):
         count += _write_grids(store, [record for record in records if record.dataset == dataset])
     return count
+
+
+def write_training(store: ResultStore, records: list[Record]) -> int:
+    """Pictures of the trainings that were watched for collapse. Returns how many that were."""
+    if not any(record.training.get("diagnostics") for record in records):
+        return 0
+    from bench.report.training_plot import write_training_plots
+
+    return write_training_plots(records, store.folder)
 
 
 def write_curves(store: ResultStore, records: list[Record]) -> int:
@@ -114,6 +125,11 @@ def rank_by(records: list[Record]) -> str | None:
     wanted = next((record.config.get("rank_by") for record in reversed(records)), None)
     measured = {fields.name for record in records for fields in record.measurements}
     return wanted if wanted in measured else None
+
+
+def columns(records: list[Record]) -> list[str]:
+    """What the suite wants in the first table; nothing: by importance."""
+    return list(next((record.config.get("columns") or [] for record in reversed(records)), []))
 
 
 def objectives(records: list[Record]) -> list[str] | None:

@@ -107,7 +107,7 @@ class Diagnostics:
         if self._lags:
             note = "at the end of training: |average - live| / |live|; no interval: one reading"
             found.append(Measurement(self._lags[-1], name="ema_lag", n=1, note=note))
-        if self.snapshots:
+        if self.snapshots and not self.unwatched:  # given up half way, it has no verdict of the end
             found += collapse(self.snapshots)
         return [measurement for measurement in found if measurement is not None]
 

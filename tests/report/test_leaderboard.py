@@ -159,6 +159,24 @@ def test_only_the_last_trial_of_a_model_and_seed_counts():
         leaderboard(twice)
 
 
+def test_a_share_keeps_its_unit_beside_a_baseline_and_a_distance_does_not():
+    board = leaderboard(
+        frame(
+            rows("gan", {KID: [0.01, 0.02], COVERAGE: [0.003, 0.004]}),
+            rows("copy-train", {KID: [0.5, 0.5], COVERAGE: [0.75, 0.76]}, family="baseline", role="baseline"),
+        )
+    )
+    assert board.scale(board.column(COVERAGE)) == 0
+    assert board.scale(board.column(KID)) == -3
+
+
+def test_the_columns_of_the_first_table_can_be_chosen():
+    board = leaderboard(example(), first=[FD, "oscillation", KID])
+    assert [c.metric for c in board.key_columns(7)] == [FD, KID], "in this order, what was not measured left out"
+    assert len(board.columns) > 2, "all others follow"
+    assert [c.metric for c in leaderboard(example()).key_columns(2)] == [KID, SPEED]
+
+
 def test_columns_objectives_rank_and_seeds_can_be_chosen():
     board = leaderboard(example(), [COVERAGE, FD], rank_by=FD, objectives=[FD, COVERAGE])
     assert [c.metric for c in board.columns] == [COVERAGE, FD]

@@ -180,6 +180,20 @@ def test_slow_samplers_are_not_watched_and_their_time_is_off_the_clock(batches):
     assert result.seconds < 0.9 + 0.3, "the 0.3 s of the probe were not charged"
 
 
+def test_a_model_that_becomes_slow_has_no_verdict_of_its_end(batches):
+    model = Shrinking(batches.space)
+    diagnostics = Diagnostics(model, batches)
+
+    def watch(result, share):
+        model.slow = share > 0.5
+        return diagnostics.block(result, share)
+
+    result = train(model, batches, "seconds", 0.9, watch=watch)
+    assert diagnostics.snapshots, "it was looked at before"
+    assert "more than 4% of training" in diagnostics.course()["collapse_not_watched"]
+    assert "training_collapsed" not in {m.name for m in diagnostics.measurements(result)}
+
+
 def test_lag_of_the_average():
     model = torch.nn.Linear(2, 1, bias=False)
     torch.nn.init.constant_(model.weight, 1.0)
