@@ -11,8 +11,8 @@ from sklearn.cluster import KMeans
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.inputs import whole_number
+from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.neighbours import feature_sets
 from bench.record import Direction, Measurement
 

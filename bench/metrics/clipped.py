@@ -12,9 +12,9 @@ from scipy.special import gammaln
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import whole_number
 from bench.metrics.intervals import mean_of
 from bench.metrics.layers import named_after, widest_layer
-from bench.metrics.inputs import whole_number
 from bench.metrics.neighbours import feature_sets, nearest
 from bench.record import Measurement
 

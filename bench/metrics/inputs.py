@@ -22,7 +22,9 @@ def to_numpy(values: Features) -> np.ndarray:
     try:
         return np.asarray(values)
     except ValueError:
-        raise BenchError("the rows given have different lengths; give one vector of d numbers for each sample") from None
+        raise BenchError(
+            "the rows given have different lengths; give one vector of d numbers for each sample"
+        ) from None
 
 
 def feature_matrix(features: Features, what: str = "features") -> np.ndarray:

@@ -59,5 +59,7 @@ def feature_sets(*sets: Features) -> list[np.ndarray]:
     for each in arrays:
         if not np.isfinite(each).all():
             row = int(np.argmin(np.isfinite(each).all(1)))
-            raise BenchError(f"features must be finite, but row {row} holds NaN or infinite values; look at that sample")
+            raise BenchError(
+                f"features must be finite, but row {row} holds NaN or infinite values; look at that sample"
+            )
     return arrays
