@@ -6,6 +6,7 @@ The same metrics, features and intervals as in suites, for samples that some oth
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from bench.foreign_statistics import StatisticsSet, distance_of_statistics, dist
 from bench.metrics.base import Evidence
 from bench.plan import Part
 from bench.record import Measurement
-from bench.scoring import FeatureBank, make_metric, missing
+from bench.scoring import FeatureBank, make_metric, missing, said_by
 from bench.space import ImageSpace
 from bench.suite import Config, load_config
 
@@ -109,6 +110,7 @@ def score_images(
 ) -> Scores:
     """As ``score``, with everything that was found. strict: a corrupt image stops instead of being left out and named."""
     settings = load_config(find_config(config))
+    metrics = (metrics,) if isinstance(metrics, str) else metrics
     part = Part(name=extractor, target=registry.find("extractor", extractor).target, options=extractor_options or {})
     parts = [Part(name=name, target=registry.find("metric", name).target) for name in metrics]
     fake, real = (
@@ -167,6 +169,10 @@ def load_set(source: Source, split: str, config: Config, strict: bool = False) -
                 f"an image array must be uint8 (N, H, W, C) with C 1 or 3, got {source.dtype} {source.shape}"
             )
         return ImageSet("array", source)
+    if not isinstance(source, str | Path):
+        raise BenchError(
+            f"images must be a uint8 numpy array (N, H, W, C), a path or the name of a data set, not {type(source).__name__}"
+        )
     path = Path(source).expanduser()
     if path.exists():
         images, report = load_images(path, strict=strict)
@@ -177,9 +183,9 @@ def load_set(source: Source, split: str, config: Config, strict: bool = False) -
         if not isinstance(data.space, ImageSpace):
             raise BenchError(f"data set '{source}' holds {data.space}, but `bench score` scores images")
         return ImageSet(f"{source} ({split})", getattr(data, split))
-    raise BenchError(
-        f"'{source}' is neither a file, a folder nor a data set; give a folder, zip, npz, npy or a name of `bench list datasets`"
-    )
+    near = difflib.get_close_matches(str(source), {*config.datasets, *registry.entries("dataset")}, n=1, cutoff=0.5)
+    remedy = f"did you mean '{near[0]}'?" if near else "give a folder, zip, npz, npy or a name of `bench list datasets`"
+    raise BenchError(f"'{source}' is neither a file, a folder nor a data set; {remedy}")
 
 
 def _is_dataset(name: str, config: Config) -> bool:
@@ -232,8 +238,10 @@ def _measure(
             on_phase(part.name)
         try:
             found += metric.measure(evidence)
-        except (BenchError, ValueError) as error:
-            warnings.append(f"{part.name} left out: {error}")
+        except MemoryError:
+            raise
+        except Exception as error:  # code of anyone's: the other metrics are not the worse for it
+            warnings.append(f"{part.name} left out: {said_by(error)}")
     return found
 
 

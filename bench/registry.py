@@ -87,7 +87,7 @@ def load(target: str) -> Any:
             f"cannot import '{target}': {error}; is its package installed or beside the config?"
         ) from error
     except Exception as error:  # code of anyone's: it may fail in any way
-        where = _place_of(error)
+        where = place_of(error)
         raise BenchError(f"cannot import '{target}': {type(error).__name__}: {error}{where}; correct it") from error
     try:
         return getattr(module, attribute)
@@ -96,8 +96,8 @@ def load(target: str) -> Any:
         raise BenchError(f"module '{module_name}' has no '{attribute}'; {did_you_mean(attribute, classes)}") from None
 
 
-def _place_of(error: Exception) -> str:
-    """`` (file, line n)`` of the line that an import failed at; a SyntaxError names its own."""
+def place_of(error: Exception) -> str:
+    """`` (file, line n)`` of the line that an error came from; a SyntaxError names its own."""
     if isinstance(error, SyntaxError):
         return ""
     frames = traceback.extract_tb(error.__traceback__)

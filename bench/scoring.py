@@ -226,9 +226,11 @@ def _score_with(
             on_phase(f"{part.name} ({evidence.extractor})" if len(trial.extractors) > 1 else part.name)
         began = time.perf_counter()
         try:
-            measurements = metric.measure(evidence)
-        except (BenchError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-            errors.append(f"metric '{part.name}': {error}")
+            measurements = _measured(metric, evidence)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # code of anyone's: it may fail in any way, and what training cost is kept
+            errors.append(f"metric '{part.name}': {said_by(error)}")
             continue
         finally:
             seconds[part.name] = time.perf_counter() - began
@@ -237,6 +239,23 @@ def _score_with(
         )
         found += [fields_of(measurement, part.name, protocol) for measurement in measurements]
     return found, seconds, errors
+
+
+def _measured(metric: Any, evidence: Evidence) -> list[Measurement]:
+    """What the metric measures; TypeError where it returns something else."""
+    found = list(metric.measure(evidence))
+    for each in found:
+        if not isinstance(each, Measurement):
+            raise TypeError(f"measure() must return a list of Measurement, but one entry is {type(each).__name__}")
+    return found
+
+
+def said_by(error: Exception) -> str:
+    """An error in one line: a sentence of ours as it is, any other with its type and the line it came from."""
+    if isinstance(error, BenchError):
+        return str(error)
+    first = (str(error).splitlines() or [""])[0][:300]
+    return f"{type(error).__name__}: {first}{registry.place_of(error)}"
 
 
 def make_metric(part: Part) -> Any:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RECORDS = "records.jsonl"
 SAMPLES = "samples.npz"
+CONFLICT_MARKERS = (b"<<<<<<<", b"|||||||", b"=======", b">>>>>>>")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -101,6 +102,11 @@ def parse_records(content: bytes, where: str) -> list[Record]:
         try:
             fields = json.loads(line)
         except ValueError:
+            if line.startswith(CONFLICT_MARKERS):
+                raise BenchError(
+                    f"{where}, line {number}: a conflict of a git merge is not resolved; keep the lines of both sides and remove "
+                    "the markers (<<<<<<<, =======, >>>>>>>)"
+                ) from None
             continue  # torn by a crash: that trial runs again
         version = fields.get("schema_version") if isinstance(fields, dict) else None
         if version != SCHEMA_VERSION:
@@ -128,6 +134,8 @@ def find_stores(path: Path) -> list[ResultStore]:
     """The stores under ``path``: a records file, a suite's folder or a results folder with one folder a suite."""
     path = Path(path)
     if path.is_file():
+        if path.name != RECORDS:
+            raise BenchError(f"'{path}' is no results; give a {RECORDS} or a folder that holds one")
         return [ResultStore(path.parent)]
     folders = [path] if (path / RECORDS).is_file() else sorted(p.parent for p in path.glob(f"*/{RECORDS}"))
     if not folders:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bench import registry
 from bench.config_file import read_toml
 from bench.errors import BenchError, did_you_mean
+from bench.measured_names import likely_names, may_measure
 from bench.prices import Price
 
 BUDGET_UNITS = ("seconds", "images", "steps", "flops")
@@ -56,6 +57,8 @@ class DatasetVariant(_Strict):
     def _one_source(self) -> DatasetVariant:
         if self.dataset and self.class_:
             raise ValueError("give either 'dataset' or 'class', not both")
+        if self.class_ and ":" not in self.class_:
+            raise ValueError(f"'class' must read 'module:Class', got '{self.class_}'")
         return self
 
 
@@ -180,6 +183,18 @@ class Suite(_Strict):
             [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
         )
 
+    @field_validator("metrics", "extractor")
+    @classmethod
+    def _each_once(cls, value: list[Choice]) -> list[Choice]:
+        names = [choice.name for choice in value]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise ValueError(
+                f"'{repeated}' stands twice in the list, but its measurements would have the same names: name it once, and put "
+                "other options into a suite of their own"
+            )
+        return value
+
     @field_validator("seeds", "datasets", "models", "baselines", "batch_sweep", "nfe_sweep")
     @classmethod
     def _no_repeats(cls, value: list[Any]) -> list[Any]:
@@ -292,6 +307,18 @@ def _known_keys(place: list[str]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
+def _check_measured(suite: Suite, where: str) -> None:
+    """What ranks must be measured. Metrics and extractors of other packages may call their measurements anything."""
+    extractors = [choice.name for choice in suite.extractor]
+    asked = [] if suite.rank_by is None else [("rank_by", suite.rank_by)]
+    asked += [(f"objectives[{i}]", name) for i, name in enumerate(suite.objectives)]
+    asked += [] if suite.target is None else [("target.metric", suite.target.metric)]
+    for key, name in asked:
+        if not may_measure(name, [metric.name for metric in suite.metrics], extractors):
+            known = likely_names([metric.name for metric in suite.metrics], extractors)
+            raise BenchError(f"{where}.{key}': the suite does not measure '{name}'; {did_you_mean(name, known)}")
+
+
 def _check_names(config: Config, path: Path) -> None:
     """Every name used must exist: models, data sets, extractors, metrics, suites."""
 
@@ -324,6 +351,7 @@ def _check_names(config: Config, path: Path) -> None:
             check("metric", metric.name, f"{where}.metrics[{i}]")
         for i, extractor in enumerate(suite.extractor):
             check("extractor", extractor.name, f"{where}.extractor" + (f"[{i}]" if len(suite.extractor) > 1 else ""))
+        _check_measured(suite, f"{path}: key '{where}")
     if config.gate and config.gate.suite not in config.suites:
         raise BenchError(
             f"{path}: key 'gate.suite': no suite '{config.gate.suite}'; {did_you_mean(config.gate.suite, config.suites)}"

@@ -68,6 +68,23 @@ def test_a_foreign_schema_names_file_and_line(tmp_path):
         store.records()
 
 
+def test_an_unresolved_merge_names_file_and_line(tmp_path):
+    store = ResultStore(tmp_path)
+    store.append(make())
+    with open(store.path, "a") as file:
+        file.write("<<<<<<< HEAD\n")
+    with pytest.raises(BenchError, match=r"records.jsonl, line 2: a conflict of a git merge"):
+        store.records()
+
+
+def test_only_a_records_file_may_be_named_as_results(tmp_path):
+    ResultStore(tmp_path).append(make())
+    (tmp_path / "leaderboard.md").write_text("a table")
+    assert len(load_results(tmp_path / "records.jsonl")) == 1
+    with pytest.raises(BenchError, match=r"leaderboard.md' is no results"):
+        load_results(tmp_path / "leaderboard.md")
+
+
 def test_one_writer_at_a_time(tmp_path):
     with ResultStore(tmp_path).lock(), pytest.raises(BenchError, match="another run"), ResultStore(tmp_path).lock():
         pass

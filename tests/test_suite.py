@@ -6,6 +6,9 @@ import pytest
 
 from bench.config_file import find_config
 from bench.errors import BenchError
+from bench.measured_names import STEMS, may_measure
+from bench.record import extractor_names
+from bench.store import ResultStore
 from bench.suite import Config, load_config
 
 GOOD = """
@@ -70,6 +73,29 @@ WRONG = {
         GOOD + '[[prices]]\ndevice = "L4"\nper_hur = 1\nper_hour = 1\ndate = 2026-11-01\nsource = "bill"\n',
         r"unknown key 'per_hur'.*'per_hour'",
     ),
+    "class of data without colon": (
+        GOOD + '[datasets.mine]\nclass = "my_pkg.Data"\n',
+        r"'class' must read 'module:Class'",
+    ),
+    "one metric twice": (
+        GOOD.replace('["kernel"]', '["kernel", { name = "prdc", k = 3 }, { name = "prdc", k = 5 }]'),
+        r"suites\.tiny\.metrics': 'prdc' stands twice",
+    ),
+    "one extractor twice": (
+        GOOD + 'extractor = ["effnetlite0", "effnetlite0"]\n',
+        r"extractor': 'effnetlite0' stands twice",
+    ),
+    "ranked by what no metric measures": (
+        GOOD + 'rank_by = "fd_effnetlite0_mid"\n',
+        r"suites\.tiny\.rank_by': the suite does not measure 'fd_effnetlite0_mid'; did you mean",
+    ),
+    "ranked by another extractor": (GOOD + 'rank_by = "kid_inception"\n', r"rank_by': the suite does not measure"),
+    "misspelt extractor of a rank": (GOOD + 'rank_by = "kid_efnetlite0"\n', r"did you mean 'kid_effnetlite0'"),
+    "misspelt measurement": (GOOD + 'rank_by = "kdi_effnetlite0"\n', r"did you mean 'kid_effnetlite0'"),
+    "misspelt objective": (
+        GOOD + 'objectives = ["kid_effnetlite0", "sampling_throughputs"]\n',
+        r"objectives\[1\]': .*did you mean 'sampling_throughput'",
+    ),
     "unknown extractor": (GOOD + 'extractor = "effnet"\n', r"suites\.tiny\.extractor': unknown extractor 'effnet'"),
 }
 
@@ -83,6 +109,25 @@ def test_wrong_config_is_one_sentence(name, tmp_path):
         load_config(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_everything_in_committed_records_may_be_ranked_by():
+    """The names in bench.measured_names are those that trials really leave behind."""
+    for path in Path("results").glob("*/records.jsonl"):
+        for record in ResultStore(path.parent).records():
+            extractors = extractor_names(record.config).split(", ")
+            metrics = [metric["name"] for metric in record.config["metrics"]]
+            for found in record.measurements:
+                assert may_measure(found.name, metrics, extractors), found.name
+                if found.source in STEMS:
+                    left = [metric for metric in STEMS if metric != found.source]
+                    assert not may_measure(found.name, left, extractors), found.name
+
+
+def test_metrics_of_other_packages_may_measure_anything(tmp_path):
+    path = tmp_path / "benchmarks.toml"
+    path.write_text(GOOD.replace('"kernel"', '"sliced-wasserstein"') + 'rank_by = "my_own_score_effnetlite0"\n')
+    assert load_config(path).suite("tiny").rank_by == "my_own_score_effnetlite0"
 
 
 def test_good_config(tmp_path):

@@ -11,8 +11,9 @@ from sklearn.cluster import KMeans
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import whole_number
 from bench.metrics.layers import named_after, widest_layer
-from bench.metrics.neighbours import check_features
+from bench.metrics.neighbours import feature_sets
 from bench.record import Direction, Measurement
 
 SAMPLES_PER_BIN = 5
@@ -42,7 +43,8 @@ def histograms(
     real: np.ndarray, fake: np.ndarray, bins: int, train: np.ndarray, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """How many of ``real`` and of ``fake`` fall into each of ``bins`` k-means cells of ``train`` (10 000 rows of it at most)."""
-    check_features(train, real, fake)
+    train, real, fake = feature_sets(train, real, fake)
+    whole_number(bins, "bins")
     if not 2 <= bins <= len(train):
         raise BenchError(f"{bins} bins cannot be cut from {len(train)} examples; choose between 2 and that number")
     cells = KMeans(bins, n_init=1, random_state=seed).fit(spread(train, min(len(train), MOST_ROWS)).astype(np.float64))

@@ -12,9 +12,10 @@ from scipy.special import gammaln
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import whole_number
 from bench.metrics.intervals import mean_of
 from bench.metrics.layers import named_after, widest_layer
-from bench.metrics.neighbours import check_features, nearest
+from bench.metrics.neighbours import feature_sets, nearest
 from bench.record import Measurement
 
 BLOCKS = 10
@@ -29,7 +30,7 @@ def clipped_density(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measureme
     the real examples themselves (each without its own ball), at most 1. Interval over samples, reference fixed.
     "Enhanced Generative Model Evaluation with Clipped Density and Coverage", Salvy, Talbot, Thirion 2026 (arXiv 2507.01761).
     """
-    _check(real, fake, k)
+    real, fake = _checked(real, fake, k)
     distances, indices = nearest(real, real, k, skip_self=True)
     radius = np.minimum(distances[:, -1], np.median(distances[:, -1]))
     # a ball this small holds none but the k nearest fellows (ties aside), so that they give the count among real data
@@ -54,7 +55,7 @@ def clipped_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measurem
     M = 1000 true samples score about 0.83 to 1 by reference. Compare models on one reference, and beside its floor.
     Source: as ``clipped_density``.
     """
-    _check(real, fake, k)
+    real, fake = _checked(real, fake, k)
     radius = nearest(real, real, k, skip_self=True)[0][:, -1]
     n, m = len(real), len(fake)
     of_blocks = _nearest_in_blocks(real, fake, k)
@@ -71,7 +72,7 @@ def clipped_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measurem
 
 def uncalibrated_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> float:
     """The mean over real examples of min(k, samples in the ball) / k, before ``calibrated`` turns it into a share."""
-    _check(real, fake, k)
+    real, fake = _checked(real, fake, k)
     radius = nearest(real, real, k, skip_self=True)[0][:, -1]
     return _raw_coverage(_nearest_in_blocks(real, fake, k), radius, k)
 
@@ -136,10 +137,12 @@ def _log_choose(n: np.ndarray | int, k: np.ndarray | int) -> np.ndarray:
     return gammaln(np.asarray(n) + 1.0) - gammaln(np.asarray(k) + 1.0) - gammaln(np.asarray(n) - np.asarray(k) + 1.0)
 
 
-def _check(real: np.ndarray, fake: np.ndarray, k: int) -> None:
-    check_features(real, fake)
+def _checked(real: np.ndarray, fake: np.ndarray, k: int) -> list[np.ndarray]:
+    real, fake = feature_sets(real, fake)
+    whole_number(k, "k")
     if not 1 <= k < len(real) - 1:
         raise BenchError(f"k = {k} neighbours need more than {k + 1} real examples, not {len(real)}")
+    return [real, fake]
 
 
 class Clipped(Metric):

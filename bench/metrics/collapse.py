@@ -14,7 +14,7 @@ from bench.metrics.base import Evidence, Metric
 from bench.metrics.bins import histograms, spread
 from bench.metrics.intervals import newcombe
 from bench.metrics.layers import named_after, widest_layer
-from bench.metrics.neighbours import check_features, nearest
+from bench.metrics.neighbours import feature_sets, nearest
 from bench.record import Measurement
 from bench.space import ImageSpace
 
@@ -55,7 +55,7 @@ def repetitions(real: np.ndarray, fake: np.ndarray) -> Measurement:
     crowd together, too, but not that much). Newcombe interval for half the number of samples: if one repeats another, the other
     repeats the one, so that they count in twos.
     """
-    check_features(real, fake)
+    real, fake = feature_sets(real, fake)
     n = min(len(real), len(fake))
     in_real, in_fake = (nearest(x, x, skip_self=True)[0][:, 0] for x in (spread(real, n), spread(fake, n)))
     threshold = REPEAT_FACTOR * np.quantile(in_real, REPEAT_QUANTILE)
@@ -85,13 +85,13 @@ def collapse_verdict(
     samples lie near the data there (``near_share``), else those of the pixels, if samples lie near the data in pixels; and what
     repeats in pixels is a repetition, too. Without them (coordinates, pixels themselves) the bins are always counted.
     """
-    seen = View(real, fake, real if train is None else train)
+    seen = View(*feature_sets(real, fake, real if train is None else train))
     return _verdict(seen, *collapse_evidence(*seen, seed), seed, pixels)
 
 
 def near_share(real: np.ndarray, fake: np.ndarray, train: np.ndarray) -> float:
     """Share of samples that are as near to their nearest training example as 95 % of held-out examples are to theirs."""
-    check_features(real, fake, train)
+    real, fake, train = feature_sets(real, fake, train)
     limit = np.quantile(nearest(real, train)[0][:, 0], NEAR_QUANTILE)
     return float((nearest(fake, train)[0][:, 0] <= limit).mean())
 
@@ -100,7 +100,8 @@ def collapse_evidence(
     real: np.ndarray, fake: np.ndarray, train: np.ndarray | None = None, seed: int = 0
 ) -> tuple[Measurement, Measurement]:
     """``missing_mass``, with as many of 20 bins as have 10 examples and 10 samples each, and ``repetitions``."""
-    return _missing(real, fake, real if train is None else train, seed), repetitions(real, fake)
+    real, fake, train = feature_sets(real, fake, real if train is None else train)
+    return _missing(real, fake, train, seed), repetitions(real, fake)
 
 
 def _missing(real: np.ndarray, fake: np.ndarray, train: np.ndarray, seed: int) -> Measurement:

@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.bins import spread
 from bench.metrics.layers import named_after, widest_layer
-from bench.metrics.neighbours import check_features
+from bench.metrics.neighbours import feature_sets
 from bench.record import Measurement
 
 MOST_ROWS = 10_000
@@ -87,7 +87,7 @@ class _Mixture:
 
 
 def _mixtures(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> tuple[_Mixture, _Mixture]:
-    check_features(train, test, fake)
+    train, test, fake = feature_sets(train, test, fake)
     reference = torch.from_numpy(test.astype(np.float64))
     mean, scale = reference.mean(0), reference.std(0)
     varies = scale > 0

@@ -11,7 +11,7 @@ from scipy import stats
 from bench.errors import BenchError
 from bench.metrics.frechet import SMALLEST_RATIO, FrechetTo
 from bench.metrics.frechet_interval import common_basis, deletions, pair_mean_square
-from bench.metrics.inputs import Features, feature_pair
+from bench.metrics.inputs import Features, feature_pair, whole_number
 from bench.metrics.streaming import Moments
 from bench.record import Measurement
 
@@ -27,12 +27,13 @@ def fid_infinity(real: Features, fake: Features, seed: int = 0, points: int = 15
     """
     reference, samples = feature_pair(real, fake)
     m, d = samples.shape
+    whole_number(points, "points")
     if points < 2 or m < 4 * points:
         raise BenchError(
             f"{points} points of a line need at least 2 points and {4 * max(points, 2)} fakes, but there are {m}; give more samples"
         )
     sizes = subset_sizes(m, d, points)
-    order = np.random.default_rng(seed).permutation(m)
+    order = np.random.default_rng(whole_number(seed, "seed", 0)).permutation(m)
     distance_to = FrechetTo.features(reference)
     moments, distances, start = Moments(d), [], 0
     for size in sizes:

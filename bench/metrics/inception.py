@@ -14,7 +14,7 @@ from scipy import stats
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, feature_matrix
+from bench.metrics.inputs import Features, feature_matrix, whole_number
 from bench.metrics.layers import LOGITS
 from bench.record import Measurement
 
@@ -51,9 +51,10 @@ def inception_scores(logits: Features, splits: int = 10, seed: int | None = 0) -
 
 def _parts(n: int, splits: int, seed: int | None) -> list[np.ndarray]:
     """The rows of each split."""
+    whole_number(splits, "splits")
     if not 1 <= splits <= n // 2:
         raise BenchError(f"{splits} splits of {n} samples leave fewer than 2 in one; ask for 1 to {n // 2} splits")
-    order = np.arange(n) if seed is None else np.random.RandomState(seed).permutation(n)
+    order = np.arange(n) if seed is None else np.random.RandomState(whole_number(seed, "seed", 0)).permutation(n)
     return [order[i * n // splits : (i + 1) * n // splits] for i in range(splits)]
 
 

@@ -15,8 +15,16 @@ Features: TypeAlias = Union[np.ndarray, "Tensor"]
 
 
 def to_numpy(values: Features) -> np.ndarray:
-    """A tensor of any device, an array, or what numpy makes one of."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+    """A tensor of any device and type, an array, or what numpy makes one of (lists, frames). BenchError where it makes none."""
+    if hasattr(values, "detach"):
+        tensor = values.detach().cpu()
+        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()  # numpy has no bfloat16
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise BenchError(
+            "the rows given have different lengths; give one vector of d numbers for each sample"
+        ) from None
 
 
 def feature_matrix(features: Features, what: str = "features") -> np.ndarray:
@@ -29,13 +37,27 @@ def feature_matrix(features: Features, what: str = "features") -> np.ndarray:
     if len(array) < 2:
         raise BenchError(f"{what} hold {len(array)} row(s), but a distribution needs at least 2 samples")
     if array.dtype not in (np.float32, np.float64):
-        if array.dtype.kind not in "fiub":
-            raise BenchError(f"{what} must be real numbers, but the type is {array.dtype}")
-        array = array.astype(np.float64)
+        array = real_numbers(array, what)
     if not np.isfinite(array).all():
         row = int(np.argmin(np.isfinite(array).all(1)))
         raise BenchError(f"{what} must be finite, but row {row} holds NaN or infinity; look at that sample")
     return array
+
+
+def real_numbers(array: np.ndarray, what: str) -> np.ndarray:
+    """float32 and float64 as they are, other real numbers as float64; BenchError for text, complex numbers and objects."""
+    if array.dtype.kind not in "fiub":
+        raise BenchError(f"{what} must be real numbers, but the type is {array.dtype}")
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+
+
+def whole_number(value: object, what: str, smallest: int | None = None) -> int:
+    """``value`` where it is a whole number (of numpy, too) of at least ``smallest``, else BenchError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise BenchError(f"{what} must be a whole number, not {value!r}")
+    if smallest is not None and value < smallest:
+        raise BenchError(f"{what} must be at least {smallest}, not {value}")
+    return int(value)
 
 
 def feature_pair(real: Features, fake: Features) -> tuple[np.ndarray, np.ndarray]:

@@ -75,6 +75,12 @@ def perceptual_path_length(
     """
     if not 0 <= discard < 0.5 or epsilon <= 0 or n < 2:
         raise BenchError(f"path length needs 0 <= discard < 0.5, epsilon > 0 and n >= 2, not {discard}, {epsilon}, {n}")
+    for name, given, known in (
+        ("interpolation", interpolation, ("lerp", "slerp")),
+        ("sampling", sampling, ("full", "end")),
+    ):
+        if given not in known:
+            raise BenchError(f"path length: {name} must be one of {', '.join(known)}, not '{given}'")
     draw = torch.Generator().manual_seed(seed)
     values = []
     for start in range(0, n, batch_size):

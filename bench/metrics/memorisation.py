@@ -13,6 +13,7 @@ from scipy import stats
 from sklearn.cluster import KMeans
 
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import whole_number
 from bench.metrics.intervals import (
     auc_and_variance,
     difference_of_proportions,
@@ -21,7 +22,7 @@ from bench.metrics.intervals import (
     ratio_of_medians,
 )
 from bench.metrics.layers import first_layer, named_after, named_with_layer, widest_layer
-from bench.metrics.neighbours import check_features, nearest
+from bench.metrics.neighbours import feature_sets, nearest
 from bench.record import Measurement
 
 NEAR_COPY_QUANTILE = 0.01
@@ -46,7 +47,7 @@ class TrainDistances:
 
     @classmethod
     def between(cls, train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> TrainDistances:
-        check_features(train, test, fake)
+        train, test, fake = feature_sets(train, test, fake)
         fake_distances, fake_nearest = nearest(fake, train)
         within = nearest(train, train, skip_self=True)[0][:, 0]
         return cls(fake_distances[:, 0], fake_nearest[:, 0], nearest(test, train)[0][:, 0], within)
@@ -62,7 +63,7 @@ def authpct(train: np.ndarray, fake: np.ndarray) -> Measurement:
     train ``(N, d)``, fake ``(M, d)``. 0 is copied throughout; held-out real data score around 50 or above, by dimension: read it
     beside the floor. Wilson interval. "How Faithful is your Synthetic Data?", Alaa et al. 2022 (arXiv 2102.08921).
     """
-    check_features(train, fake)
+    train, fake = feature_sets(train, fake)
     distance, index = nearest(fake, train)
     within = nearest(train, train, skip_self=True)[0][:, 0]
     return _authpct(distance[:, 0], within[index[:, 0]])
@@ -77,7 +78,8 @@ def data_copying(train: np.ndarray, test: np.ndarray, fake: np.ndarray, cells: i
     training set and its cells as fixed (variance of U by DeLong's placements).
     "A Non-Parametric Test to Detect Data-Copying in Generative Models", Meehan, Chaudhuri, Dasgupta 2020 (arXiv 2004.05675).
     """
-    check_features(train, test, fake)
+    train, test, fake = feature_sets(train, test, fake)
+    whole_number(cells, "cells", 1)
     plain = Measurement(float("nan"), name="data_copying_ct", n=len(fake), unit="z")
     clusters = KMeans(min(cells, len(train)), n_init=3, random_state=seed).fit(np.asarray(train, dtype=np.float64))
     cell_of = [clusters.predict(np.asarray(each, dtype=np.float64)) for each in (train, test, fake)]
@@ -122,7 +124,7 @@ def mifid_distance(train: np.ndarray, fake: np.ndarray) -> Measurement:
     "On Training Sample Memorization: Lessons from Benchmarking Generative Modeling with a Large-scale Competition", Bai et al.
     2021 (arXiv 2106.03062).
     """
-    check_features(train, fake)
+    train, fake = feature_sets(train, fake)
     fellows, samples = _unit_rows(train), _unit_rows(fake)
     if len(fellows) and len(samples):
         # |cos| is largest where x is nearest to y or to -y: 1 - |cos| = min(|x - y|, |x + y|)^2 / 2

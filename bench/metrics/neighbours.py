@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
+from bench.metrics.inputs import Features, real_numbers, to_numpy
 
 BLOCK_BYTES = 64 * 2**20
 
@@ -20,7 +21,7 @@ def nearest(
     distances then recomputed from differences: a copy is at distance 0 exactly. skip_self: query i *is* point i and is not
     its own neighbour (another copy of it is).
     """
-    check_features(queries, points)
+    queries, points = feature_sets(queries, points)
     if k + skip_self > len(points):
         raise BenchError(f"{k} nearest neighbours need more than {len(points)} points")
     base = torch.from_numpy(np.ascontiguousarray(points)).double()
@@ -48,11 +49,17 @@ def _distances(block: Tensor, base: Tensor, indices: Tensor) -> Tensor:
     return torch.stack([(block - base[column]).norm(dim=1) for column in indices.T], dim=1)
 
 
-def check_features(*sets: np.ndarray) -> None:
-    """Raises BenchError unless all are finite ``(N, d)`` with N > 0 and the same d."""
-    for features in sets:
-        if features.ndim != 2 or len(features) == 0 or features.shape[1] != sets[0].shape[1]:
-            shapes = " and ".join(str(each.shape) for each in sets)
-            raise BenchError(f"feature sets must be (N, d) with N > 0 and one d, not {shapes}")
-        if not np.isfinite(features).all():
-            raise BenchError("features hold NaN or infinite values")
+def feature_sets(*sets: Features) -> list[np.ndarray]:
+    """Arrays, tensors or lists as finite ``(N, d)`` with N > 0 and the same d, float32 or float64, else BenchError."""
+    arrays = [to_numpy(features) for features in sets]
+    if any(each.ndim != 2 or len(each) == 0 or each.shape[1] != arrays[0].shape[1] for each in arrays):
+        shapes = " and ".join(str(each.shape) for each in arrays)
+        raise BenchError(f"feature sets must be (N, d) with N > 0 and one d, not {shapes}; one row a sample")
+    arrays = [real_numbers(each, "features") for each in arrays]
+    for each in arrays:
+        if not np.isfinite(each).all():
+            row = int(np.argmin(np.isfinite(each).all(1)))
+            raise BenchError(
+                f"features must be finite, but row {row} holds NaN or infinite values; look at that sample"
+            )
+    return arrays

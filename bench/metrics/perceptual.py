@@ -34,6 +34,7 @@ def lpips_diversity(images: np.ndarray, distance: Distance, pairs: int | None = 
     images: uint8 ``(N, H, W, C)``. pairs: how many disjoint pairs, drawn by ``seed``; default and at most N // 2.
     "Toward Multimodal Image-to-Image Translation", Zhu et al. 2017 (arXiv 1711.11586).
     """
+    check_images(images)
     first, second = random_pairs(len(images), pairs, seed)
     return _mean_distance(images, first, second, distance, "diversity")
 
@@ -45,6 +46,7 @@ def lpips_diversity_by_class(
 
     labels: ``(N,)``. A model that repeats one picture a class has a large ``across`` and no ``within``.
     """
+    check_images(images)
     within = pairs_within(labels, seed)
     first, second = random_pairs(len(images), None, seed)
     different = np.asarray(labels)[first] != np.asarray(labels)[second]
@@ -74,12 +76,20 @@ def ms_ssim_diversity(
     images: uint8 ``(N, H, W, C)``, sides at least 11; small ones have fewer than five scales (``note``). Compare with real data.
     "Conditional Image Synthesis with Auxiliary Classifier GANs", Odena, Olah, Shlens 2017 (arXiv 1610.09585).
     """
+    check_images(images)
     first, second = random_pairs(len(images), pairs, seed) if labels is None else pairs_within(labels, seed, pairs)
     values = ms_ssim(images[first], images[second]) if len(first) else np.zeros(0)
     name = "ms_ssim_diversity" if labels is None else "ms_ssim_diversity_within"
     measured = mean_of(values, name=name)
     scales = f"scales: {ms_ssim_scales(*images.shape[1:3])}"
     return measured.replace(n=len(images), note=scales if measured.note is None else f"{scales}; {measured.note}")
+
+
+def check_images(images: np.ndarray) -> None:
+    """Raises BenchError unless these are uint8 ``(N, H, W, C)``: floats and channels first would be scored wrongly, and silently."""
+    kind, shape = getattr(images, "dtype", type(images).__name__), tuple(getattr(images, "shape", ()))
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or shape[3] not in (1, 3):
+        raise BenchError(f"images must be a uint8 array (N, H, W, C) with C 1 or 3, not {kind} {shape}")
 
 
 def random_pairs(n: int, pairs: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:

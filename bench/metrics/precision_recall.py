@@ -16,7 +16,7 @@ from scipy import stats
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, feature_pair
+from bench.metrics.inputs import Features, feature_pair, whole_number
 from bench.metrics.layers import first_layer, named_after
 from bench.metrics.manifold import Points, close_pairs, squared_radii
 from bench.record import Measurement
@@ -105,6 +105,7 @@ def _realism(samples: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> np.
 
 
 def _check_k(k: int, reals: int, fakes: int) -> None:
+    whole_number(k, "k")
     if k < 1 or min(reals, fakes) < k + 1:
         raise BenchError(
             f"k = {k} nearest neighbours need at least k + 1 points in each set, "

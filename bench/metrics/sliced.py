@@ -9,7 +9,7 @@ from scipy import stats
 
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.layers import named_after, widest_layer
-from bench.metrics.neighbours import check_features
+from bench.metrics.neighbours import feature_sets
 from bench.record import Measurement
 
 BLOCKS = 10
@@ -28,7 +28,7 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, directions: int = 500
     over both sets removes the bias of its square and gives its error, and the spread over directions is added. None below 50
     samples. "Sliced and Radon Wasserstein Barycenters of Measures", Bonneel et al. 2015.
     """
-    check_features(real, fake)
+    real, fake = feature_sets(real, fake)
     n, m, d = len(real), len(fake), real.shape[1]
     rng = np.random.default_rng(seed)
     squares = np.empty((directions, 1 + 2 * BLOCKS))
@@ -57,7 +57,7 @@ def sliced_wasserstein_gaussian(real: np.ndarray, fake: np.ndarray) -> Measureme
     exact in the limit of many weakly dependent features. "Fast Approximation of the Sliced-Wasserstein Distance Using
     Concentration of Random Projections", Nadjahi et al. 2021 (arXiv 2106.15427).
     """
-    check_features(real, fake)
+    real, fake = feature_sets(real, fake)
     x, y = real.astype(np.float64), fake.astype(np.float64)
     d = x.shape[1]
     of_means = ((x.mean(0) - y.mean(0)) ** 2).sum() / d

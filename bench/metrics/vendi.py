@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import real_numbers, to_numpy
 from bench.metrics.intervals import block_jackknife
 from bench.metrics.layers import named_after, widest_layer
 from bench.record import Measurement
@@ -59,9 +60,10 @@ def vendi_scores(
     kernel: Kernel = "cosine",
 ) -> dict[float, Measurement]:
     """``vendi_score`` of several orders from the same eigenvalues; order -> Measurement (``vendi``, ``vendi_q2`` ...)."""
-    array = features.detach().cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
+    array = to_numpy(features)
     if array.ndim != 2 or len(array) == 0:
         raise BenchError(f"the Vendi score needs features (N, d) with N > 0, not {array.shape}")
+    array = real_numbers(array, "features")
     if callable(kernel):
         return _measure(_KernelMatrix(kernel(array)), orders, weights)
     if not np.isfinite(array).all():
@@ -78,7 +80,7 @@ def vendi_score_from_kernel(matrix: np.ndarray, q: float = 1.0, weights: np.ndar
 
 def diversity_of_order(eigenvalues: Tensor, q: float) -> float:
     """exp of the Rényi entropy of order ``q`` of non-negative eigenvalues with sum 1 (Hill number)."""
-    if not q > 0:
+    if isinstance(q, str) or not q > 0:
         raise BenchError(f"the order q of a Vendi score must be positive, not {q}")
     smallest = len(eigenvalues) * torch.finfo(torch.float64).eps * float(eigenvalues.max())
     p = eigenvalues[eigenvalues > smallest]  # what is below is rounding, and small orders would count it
