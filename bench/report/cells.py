@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.errors import BenchError, did_you_mean
 from bench.report.columns import GROUPS, HARDWARE_GROUPS, Column, group_and_importance
-from bench.stats.intervals import Estimate, t_interval
+from bench.stats.intervals import Estimate, t_interval, wilson_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,8 @@ def find_column(name: str, columns: Sequence[Column]) -> Column:
 
 
 def cell_of(measured: pd.DataFrame, column: Column) -> Estimate | None:
-    """Mean over seeds with its t interval; the trial's own sampling interval where the seed changes nothing or is one."""
+    """Mean over seeds with its t interval, of verdicts (0 or 1) the share with Wilson's; the trial's own sampling interval where the
+    seed changes nothing or is one."""
     here = in_column(measured, column)
     if here.empty:
         return None
@@ -103,6 +104,8 @@ def cell_of(measured: pd.DataFrame, column: Column) -> Estimate | None:
             "protocol; a trial measures each quantity once"
         )
     values = here.value.to_numpy(dtype=float)
+    if len(values) > 2 and set(values) == {0.0, 1.0} and here.low.isna().all():
+        return wilson_interval(values.sum(), len(values))
     estimate = t_interval(values)
     low, high = here.low.iloc[0], here.high.iloc[0]
     if np.ptp(values) == 0 and np.isfinite([low, high]).all() and low < high:

@@ -170,6 +170,13 @@ def test_a_share_keeps_its_unit_beside_a_baseline_and_a_distance_does_not():
     assert board.scale(board.column(KID)) == -3
 
 
+def test_verdicts_over_seeds_are_a_share_with_an_interval_within_0_and_1():
+    cell = leaderboard(frame(rows("gan", {COVERAGE: [0.0, 1.0, 1.0]}))).row("gan").cells
+    [share] = cell.values()
+    assert (share.value, share.method) == (2 / 3, "wilson")
+    assert 0 < share.low < 2 / 3 < share.high < 1
+
+
 def test_the_columns_of_the_first_table_can_be_chosen():
     board = leaderboard(example(), first=[FD, "oscillation", KID])
     assert [c.metric for c in board.key_columns(7)] == [FD, KID], "in this order, what was not measured left out"
