@@ -38,7 +38,9 @@ def test_every_seed_is_a_line_and_every_collapse_a_cross():
 
 def test_only_data_sets_that_were_watched_have_a_picture(tmp_path):
     unwatched = watched("ae", 0, (1.0,))
-    unwatched.training["diagnostics"]["collapse_not_watched"] = "samples of snapshots would take more than 10% of training"
+    unwatched.training["diagnostics"]["collapse_not_watched"] = (
+        "samples of snapshots would take more than 10% of training"
+    )
     assert write_training_plots([unwatched], tmp_path) == 0
     assert write_training_plots([unwatched, watched("gan", 0, (1.0, 0.4), {1})], tmp_path) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["training_digits.png", "training_digits.svg"]
