@@ -68,7 +68,7 @@ def load_model(
     if not isinstance(config, dict):
         raise BenchError(f"{folder / DESCRIPTION}: key 'config' must be a table of options; save the model again")
     model = kind(_read_space(description.get("space"), folder / DESCRIPTION), **config)
-    _load_tensors(model, folder / WEIGHTS)
+    load_weights(model, folder / WEIGHTS)
     return model.to(torch.device(device)).eval()
 
 
@@ -138,7 +138,7 @@ def _read_space(space: Any, path: Path) -> Space:
     return result
 
 
-def _load_tensors(model: GenerativeModel, path: Path) -> None:
+def load_weights(model: GenerativeModel, path: Path) -> None:
     try:
         tensors = safetensors.torch.load_file(path)
     except OSError as error:

@@ -26,7 +26,10 @@ from bench.prices import Price
 from bench.suite import FLOOR, SEEDS, Choice, Config, Suite, Target
 
 # What training and sampling run through, besides the model's own code.
-HARNESS_MODULES = ["bench.model", "bench.space", "bench.sampling", "bench.training.ema", "bench.training.loop"]
+HARNESS_MODULES = [
+    "bench.model", "bench.space", "bench.sampling", "bench.stages.training", "bench.stages.sampling", "bench.training.ema",
+    "bench.training.loop", "bench.training.precision", "bench.training.resume",
+]  # fmt: skip
 
 
 class Part(BaseModel):

@@ -15,7 +15,7 @@ from bench.data.base import Data
 from bench.errors import BenchError, TrialFailure
 from bench.features.cache import FeatureCache
 from bench.model import GenerativeModel
-from bench.model_file import DESCRIPTION, description_of
+from bench.model_file import DESCRIPTION, description_of, load_weights
 from bench.plan import Trial
 from bench.record import MeasurementFields, Record
 from bench.scoring import gather, score
@@ -113,7 +113,7 @@ def trained_model(run: State) -> tuple[Data, GenerativeModel]:
     data = _load(run)
     model = _build(run, data)
     if (run.out / WEIGHTS).is_file():
-        model.load_state_dict(safetensors.torch.load_file(run.out / WEIGHTS), strict=False)
+        load_weights(model, run.out / WEIGHTS)
     else:
         fit_prior(run, model, Batches(data, run.trial.batch_size, run.trial.seed, run.device))
     return data, model

@@ -240,7 +240,8 @@ class Codebook(nn.Module):
         fresh = max(1.0, 2 * self.restart)  # a restarted entry has some batches to be chosen before it is dead again
         self.counts.copy_(torch.where(dead, fresh, self.counts))
         self.sums.copy_(torch.where(dead[:, None], fresh * chosen, self.sums))
-        self.entries.copy_(self.sums / self.counts[:, None])
+        used = self.counts[:, None] > 1e-12  # without restarts, what no encoding has chosen stays where it is
+        self.entries.copy_(torch.where(used, self.sums / self.counts[:, None], self.entries))
 
     def in_use(self) -> tuple[Tensor, Tensor]:
         """By the running counts: share of entries in use, and perplexity; 0-d each."""

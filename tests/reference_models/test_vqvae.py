@@ -52,6 +52,15 @@ def test_entries_follow_moving_averages_of_what_is_assigned_to_them() -> None:
         torch.testing.assert_close(book.entries, sums / counts[:, None])
 
 
+def test_without_restarts_an_entry_that_nothing_chooses_stays() -> None:
+    book = Codebook(3, 2, 0.5, 0.0)
+    before = book.entries.clone()
+    for _ in range(200):
+        book.learn(torch.ones(4, 2, 1, 1), torch.zeros(4, 1, 1, dtype=torch.int64))
+    assert torch.equal(book.entries[1:], before[1:])
+    torch.testing.assert_close(book.entries[0], torch.ones(2))
+
+
 def test_dead_entries_restart_at_encodings_of_the_batch() -> None:
     torch.manual_seed(0)
     book = Codebook(4, 2, 0.5, 0.1)
