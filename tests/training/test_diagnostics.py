@@ -141,7 +141,7 @@ def test_a_collapse_that_was_overcome_does_not_count():
 
 
 def test_a_watched_run_says_when_it_collapsed(batches, monkeypatch):
-    monkeypatch.setattr("bench.training.diagnostics.SNAPSHOT_SHARE", 2.0)  # no look is given up, however busy the machine
+    monkeypatch.setattr("bench.training.diagnostics.SNAPSHOT_SHARE", 2.0)  # no look is given up, even on a busy machine
     model = Shrinking(batches.space)
     diagnostics, result = watched(model, batches, 2.5, WeightAverage(model, 0.9))
     found = {m.name: m for m in diagnostics.measurements(result)}
