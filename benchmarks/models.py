@@ -7,7 +7,7 @@ import torch
 from bench import registry
 from bench.data.digits import Digits
 from bench.errors import BenchError
-from bench.model import FitsPrior
+from bench.model import Batch, FitsPrior
 from bench.sampling import draw_batch
 from bench.training.loop import Batches, OnePass
 
@@ -31,8 +31,10 @@ class Models:
     def setup(self, name: str) -> None:
         torch.manual_seed(0)
         data = Digits(resolution=16).load()
+        kind = registry.load(registry.find("model", name).target)
+        classes = {"classes": 10} if hasattr(kind.make_config(), "classes") else {}
         try:
-            self.model = registry.load(registry.find("model", name).target)(data.space)
+            self.model = kind(data.space, **classes)
         except (BenchError, ValueError) as error:
             raise NotImplementedError(str(error)) from None
         batches = Batches(data, 16, 0, torch.device("cpu"))
@@ -46,7 +48,8 @@ class Models:
 
     def step(self) -> None:
         self.model.train()
-        self.model.train_step(next(self.stream), 0.5)
+        batch = next(self.stream)
+        self.model.train_step(Batch(batch.x, batch.labels, len(batch) * ("a digit",)), 0.5)
 
     def sample(self) -> None:
         self.model.eval()

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks.models import NAMES, Sampling
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -48,3 +52,12 @@ def test_asv_runs_and_publishes(tmp_path):
     assert 0 < seconds < 60
     asv("publish")
     assert (tmp_path / "html_dir" / "index.html").is_file()
+
+
+@pytest.mark.parametrize("name", ["vae", "conditional-diffusion", "text-to-image"])
+def test_models_that_need_classes_or_captions_are_timed_too(name):
+    assert name in NAMES
+    timed = Sampling()
+    timed.setup(name)
+    timed.time_four_samples(name)
+    timed.step()
