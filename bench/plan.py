@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import inspect
 import json
 import sys
 from collections.abc import Sequence
@@ -20,8 +19,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from bench import provenance, registry
-from bench.data.base import Data
+from bench.data.base import Data, Dataset
 from bench.errors import BenchError, did_you_mean
+from bench.options import check_fields, check_parameters
 from bench.prices import Price
 from bench.suite import FLOOR, SEEDS, Choice, Config, Suite, Target
 
@@ -128,9 +128,10 @@ class Trial(BaseModel):
 
 @functools.lru_cache(maxsize=2)
 def _load_data(target: str, options_json: str) -> Data:
-    import json
-
-    data: Data = registry.load(target)(**json.loads(options_json)).load()
+    dataset, options = registry.load(target), json.loads(options_json)
+    if isinstance(dataset, type) and issubclass(dataset, Dataset):
+        check_fields(f"data set {dataset.__name__}", dataset.Options, options)
+    data: Data = dataset(**options).load()
     return data
 
 
@@ -226,15 +227,18 @@ def check_models(trials: list[Trial]) -> None:
     take their options. Imports them all."""
     for first in trials[:1]:  # all trials of a suite are scored alike
         for part in first.metrics:
-            _check_options(first.suite, "metric", part)
+            check_parameters(f"suite '{first.suite}': metric '{part.name}'", registry.load(part.target), part.options)
         for part in first.extractors:
-            _check_options(first.suite, "extractor", part)
+            check_parameters(
+                f"suite '{first.suite}': extractor '{part.name}'", registry.load(part.target), part.options
+            )
     for trial in {(t.model, t.dataset): t for t in trials}.values():
         model_class = registry.load(trial.model_target)
         data = load_data(trial.dataset_target, trial.dataset_options)
         try:
             if not hasattr(model_class, "make_config"):
                 raise BenchError(f"'{trial.model_target}' is no GenerativeModel; derive it from bench.GenerativeModel")
+            check_fields(model_class.__name__, model_class.Config, trial.model_config_)
             model_class.make_config(**trial.model_config_)
             if not isinstance(data.space, model_class.spaces):
                 able = " or ".join(kind.__name__ for kind in model_class.spaces)
@@ -243,18 +247,6 @@ def check_models(trials: list[Trial]) -> None:
                 raise BenchError(f"it learns from captions, but data set '{trial.dataset}' has none")
         except BenchError as error:
             raise BenchError(f"suite '{trial.suite}': model '{trial.model}': {error}") from None
-
-
-def _check_options(suite: str, kind: str, part: Part) -> None:
-    """BenchError where the class of a metric or extractor has no parameter of an option's name."""
-    parameters = inspect.signature(registry.load(part.target)).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for name in part.options:
-        if name not in parameters:
-            raise BenchError(
-                f"suite '{suite}': {kind} '{part.name}' has no option '{name}'; {did_you_mean(name, parameters)}"
-            )
 
 
 def _rows(suite: Suite, only: list[str] | None) -> list[tuple[Literal["trained", "baseline", "floor"], str]]:

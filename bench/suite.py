@@ -262,8 +262,8 @@ def load_config(path: Path) -> Config:
 
 def _sentence(error: ValidationError) -> str:
     problems = error.errors()
-    text = _one_problem(problems[0])
-    return text if len(problems) == 1 else f"{text} (and {len(problems) - 1} more)"
+    text, more = _one_problem(problems[0]), len(problems) - 1
+    return f"{text}; and {more} more problem{'s' if more > 1 else ''}" if more else text
 
 
 def _one_problem(problem: Any) -> str:

@@ -356,6 +356,10 @@ def test_wrong_model_options_and_spaces_stop_before_training(place):
     config = place / "benchmarks.toml"
     config.write_text(CONFIG.replace("pause = 0.02", "puase = 0.02"))
     assert "no option 'puase'; did you mean 'pause'" in bench(place, "run", "tiny", code=2).stderr
+    config.write_text(CONFIG.replace("pause = 0.02", 'pause = "long"'))
+    assert "option 'pause' is 'long', but it should be a valid number" in bench(place, "run", "tiny", code=2).stderr
+    config.write_text(CONFIG.replace('metrics = ["reconstruction"]', 'metrics = [{ name = "prdc", k = 2.5 }]', 1))
+    assert "metric 'prdc': option 'k' is 2.5" in bench(place, "run", "tiny", code=2).stderr
     config.write_text(CONFIG.replace('metrics = ["reconstruction"]', 'metrics = [{ name = "prdc", kk = 3 }]', 1))
     assert "metric 'prdc' has no option 'kk'; did you mean" in bench(place, "run", "tiny", code=2).stderr
     config.write_text(CONFIG.replace('extractor = "none"', 'extractor = { name = "effnetlite0", size = 3 }', 1))
