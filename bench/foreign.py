@@ -6,7 +6,7 @@ The same metrics, features and intervals as in suites, for samples that some oth
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,35 +16,21 @@ import numpy as np
 from bench import registry
 from bench.config_file import find_config
 from bench.data.base import Data
-from bench.data.images import ImageReport, load_images
-from bench.errors import BenchError
 from bench.features.cache import FeatureCache
+from bench.foreign_images import Images, ImageSet, Source, input_warnings, is_dataset, load_set, take
 from bench.foreign_statistics import StatisticsSet, distance_of_statistics, distance_to_statistics, is_statistics
 from bench.metrics.base import Evidence
+from bench.options import check_parameters
 from bench.plan import Part
 from bench.record import Measurement
 from bench.scoring import FeatureBank, make_metric, missing, said_by
 from bench.space import ImageSpace
-from bench.suite import Config, load_config
+from bench.suite import load_config
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DEFAULT_METRICS = ("frechet", "kernel", "prdc", "inception-score", "vendi")
-Source = str | Path | np.ndarray
-Images = np.ndarray | list[np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageSet:
-    """Decoded images: uint8 ``(N, H, W, C)``, or a list of ``(H, W, C)`` of mixed sizes; and where they come from."""
-
-    name: str
-    images: Images
-    report: ImageReport | None = None
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +98,7 @@ def score_images(
     settings = load_config(find_config(config))
     metrics = (metrics,) if isinstance(metrics, str) else metrics
     part = Part(name=extractor, target=registry.find("extractor", extractor).target, options=extractor_options or {})
+    check_parameters(f"extractor '{extractor}'", registry.load(part.target), part.options)
     parts = [Part(name=name, target=registry.find("metric", name).target) for name in metrics]
     fake, real = (
         StatisticsSet(str(source), Path(str(source)).expanduser())
@@ -121,14 +108,15 @@ def score_images(
     )
     if isinstance(fake, StatisticsSet) or isinstance(real, StatisticsSet):
         return _of_statistics(fake, real, part, parts, device, on_phase)
-    if train is None and isinstance(reference, str) and _is_dataset(reference, settings):
+    if train is None and isinstance(reference, str) and is_dataset(reference, settings):
         train = reference
     known = None if train is None else load_set(train, "train", settings, strict)
 
-    warnings = _input_warnings(fake, real)
-    measurements = _measure(parts, part, fake.images, real.images, known, device, seed, on_phase, warnings)
+    warnings = input_warnings(fake, real)
+    measure = functools.partial(_measure, parts, part, data=real.data, device=device, seed=seed, on_phase=on_phase)
+    measurements = measure(fake.images, real.images, known, warnings)
     floor_images, floor_real, floor_means = _floor_sets(real, known, len(fake), seed)
-    floor = _measure(parts, part, floor_images, floor_real, None, device, seed, on_phase, [])
+    floor = measure(floor_images, floor_real, None, [])
     warnings += [f"{m.name}: {m.note}" for m in measurements if m.note]
     warnings += _memorisation_warnings(fake, known, measurements)
     return Scores(fake, real, measurements, {m.name: m for m in floor}, floor_means, warnings)
@@ -149,7 +137,7 @@ def _of_statistics(
         images, statistics, split = (real, fake, "real") if isinstance(fake, StatisticsSet) else (fake, real, "fake")
         assert isinstance(images, ImageSet)
         assert isinstance(statistics, StatisticsSet)
-        bank = FeatureBank({split: images.images}, extractor, True, device, FeatureCache(), on_phase)
+        bank = FeatureBank({split: images.images}, extractor, True, device, FeatureCache(), on_phase, images.data)
         measurements, warnings = distance_to_statistics(bank, statistics.path, split)
         if images.report is not None and images.report.corrupt:
             warnings.insert(0, images.report.summary())
@@ -161,63 +149,34 @@ def _of_statistics(
     return Scores(fake, real, measurements, {}, "none: statistics alone cannot be split", warnings)
 
 
-def load_set(source: Source, split: str, config: Config, strict: bool = False) -> ImageSet:
-    """Decode a source. A path that exists wins over a data set of the same name."""
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 4 or source.shape[-1] not in (1, 3) or len(source) == 0:
-            raise BenchError(
-                f"an image array must be uint8 (N, H, W, C) with C 1 or 3, got {source.dtype} {source.shape}"
-            )
-        return ImageSet("array", source)
-    if not isinstance(source, str | Path):
-        raise BenchError(
-            f"images must be a uint8 numpy array (N, H, W, C), a path or the name of a data set, not {type(source).__name__}"
-        )
-    path = Path(source).expanduser()
-    if path.exists():
-        images, report = load_images(path, strict=strict)
-        return ImageSet(str(source), images, report)
-    if isinstance(source, str) and _is_dataset(source, config):
-        target, options = config.dataset_source(source)
-        data = registry.load(target)(**options).load()
-        if not isinstance(data.space, ImageSpace):
-            raise BenchError(f"data set '{source}' holds {data.space}, but `bench score` scores images")
-        return ImageSet(f"{source} ({split})", getattr(data, split))
-    near = difflib.get_close_matches(str(source), {*config.datasets, *registry.entries("dataset")}, n=1, cutoff=0.5)
-    remedy = f"did you mean '{near[0]}'?" if near else "give a folder, zip, npz, npy or a name of `bench list datasets`"
-    raise BenchError(f"'{source}' is neither a file, a folder nor a data set; {remedy}")
-
-
-def _is_dataset(name: str, config: Config) -> bool:
-    return name in config.datasets or name in registry.entries("dataset")
-
-
 def _measure(
     parts: list[Part],
     extractor: Part,
     fake: Images,
     real: Images,
     train: ImageSet | None,
+    warnings: list[str],
+    *,
+    data: Data | None,
     device: str,
     seed: int,
     on_phase: Callable[[str], None] | None,
-    warnings: list[str],
 ) -> list[Measurement]:
-    """All metrics on one pair of sets, from one feature pass."""
+    """All metrics on one pair of sets, from one feature pass. data: what an extractor that is trained on data learns from."""
     splits: dict[str, Any] = {"real": real, "fake": fake}
     if train is not None:
         splits["train"] = train.images
-    bank = FeatureBank(splits, extractor, True, device, FeatureCache(), on_phase)
+    bank = FeatureBank(splits, extractor, True, device, FeatureCache(), on_phase, data)
     uniform = isinstance(fake, np.ndarray) and isinstance(real, np.ndarray) and fake.shape[1:] == real.shape[1:]
     space = ImageSpace(fake.shape[3], fake.shape[1], fake.shape[2]) if uniform else None  # type: ignore[union-attr]
-    data = Data(
+    sets = Data(
         "reference",
         space,  # type: ignore[arg-type]
         train=train.images if train is not None else real,  # type: ignore[arg-type]
         test=real,  # type: ignore[arg-type]
     )
     evidence = Evidence(
-        data=data,
+        data=sets,
         samples=fake,  # type: ignore[arg-type]
         features=bank,
         extractor=bank.name,
@@ -250,36 +209,15 @@ def _floor_sets(real: ImageSet, train: ImageSet | None, n: int, seed: int) -> tu
     rng = np.random.default_rng(seed)
     if train is not None:
         order = rng.permutation(len(train))[:n]
-        return _take(train.images, order), real.images, f"{len(order)} training images against the reference"
+        return take(train.images, order), real.images, f"{len(order)} training images against the reference"
     order = rng.permutation(len(real))
     half = len(real) // 2
     fake, rest = order[: min(n, half)], order[half:]
     return (
-        _take(real.images, fake),
-        _take(real.images, rest),
+        take(real.images, fake),
+        take(real.images, rest),
         f"{len(fake)} images of the reference against {len(rest)} others of it",
     )
-
-
-def _take(images: Images, order: np.ndarray) -> Images:
-    return images[order] if isinstance(images, np.ndarray) else [images[i] for i in order]
-
-
-def _input_warnings(fake: ImageSet, real: ImageSet) -> list[str]:
-    """What about the two sets makes their comparison doubtful."""
-    warnings = []
-    for images in (fake, real):
-        if images.report is not None and images.report.corrupt:
-            warnings.append(images.report.summary())
-    if len(fake) != len(real):
-        warnings.append(
-            f"{len(fake)} samples against {len(real)} reference images: distances with other counts are not comparable"
-        )
-    lossy = [_lossy(images) for images in (fake, real)]
-    if None not in lossy and abs(lossy[0] - lossy[1]) > 0.5:  # type: ignore[operator]
-        jpeg, other = (fake, real) if lossy[0] > lossy[1] else (real, fake)  # type: ignore[operator]
-        warnings.append(f"{jpeg.name} holds JPEG and {other.name} does not: the distance also measures JPEG artefacts")
-    return warnings
 
 
 def _memorisation_warnings(fake: ImageSet, train: ImageSet | None, measurements: list[Measurement]) -> list[str]:
@@ -294,10 +232,3 @@ def _memorisation_warnings(fake: ImageSet, train: ImageSet | None, measurements:
     if any(m.name.startswith("memorised") and m == 1 for m in measurements):
         warnings.append("the samples are closer to training images than new data are: distances reward this copying")
     return warnings
-
-
-def _lossy(images: ImageSet) -> float | None:
-    """Share of JPEG files; None where files are unknown (arrays)."""
-    if images.report is None or "array" in images.report.formats:
-        return None
-    return images.report.formats.get("JPEG", 0) / max(sum(images.report.formats.values()), 1)

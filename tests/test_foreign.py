@@ -1,5 +1,6 @@
 """`bench score`: anybody's images, from every kind of place, with the warnings that belong to them."""
 
+import io
 import json
 import os
 import subprocess
@@ -10,15 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 import bench
 from bench.data.digits import Digits
 from bench.errors import BenchError
+from bench.features.classifier import DatasetClassifier
 from bench.features.effnetlite0 import EfficientNetLite0Extractor
 from bench.features.extract import extract
 from bench.features.reference import ReferenceStatistics
 from bench.foreign import score_images
-from bench.metrics import frechet_distance
+from bench.metrics import frechet_distance, kernel_distance
+from bench.report.numbers import format_number
+from bench.report.scores import scores_renderable
 
 METRICS = ("frechet", "kernel")
 
@@ -99,6 +104,35 @@ def test_a_data_set_is_a_reference_and_copies_of_its_training_half_are_said(digi
     assert scores.reference.name == "digits (test)"
     assert "60 of 60 samples equal a training image pixel by pixel" in scores.warnings
     assert "training images against the reference" in scores.floor_means
+
+
+def test_a_classifier_of_the_reference_reads_the_samples_as_in_a_suite(digits, tmp_path):
+    scores = score_images(digits.test[:60], "digits", ("kernel",), "dataset-classifier")
+    classifier = DatasetClassifier(Digits().load())
+    fake, real = (extract(images, classifier)["features"] for images in (digits.test[:60], Digits().load().test))
+    (found,) = scores.measurements
+    assert found.name == "kid_dataset_classifier"
+    assert float(found) == pytest.approx(float(kernel_distance(real, fake)), rel=1e-5)
+    with pytest.raises(
+        BenchError, match="'dataset-classifier' is trained on the labelled data of the reference; give the name"
+    ):
+        score_images(digits.test[:60], as_npy(digits.test[60:], tmp_path), ("kernel",), "dataset-classifier")
+
+
+def test_options_that_an_extractor_does_not_have_are_named(sets):
+    with pytest.raises(BenchError, match="extractor 'effnetlite0' has no option 'weights'"):
+        score_images(*sets, ("kernel",), extractor_options={"weights": "w.pt"})
+
+
+def test_a_narrow_terminal_shows_every_figure_whole(digits):
+    scores = score_images(digits.test[:60], "digits", ("kernel", "prdc"))
+    text = io.StringIO()
+    Console(file=text, width=60).print(scores_renderable(scores))
+    table = text.getvalue().split("floor:")[0]
+    assert "…" not in table
+    for measurement in scores.measurements:
+        figures = (measurement.value, measurement.low, measurement.high, scores.floor[measurement.name].value)
+        assert all(format_number(figure, 4) in table for figure in figures if figure is not None)
 
 
 def test_the_verdict_on_memorisation_becomes_a_warning(digits):

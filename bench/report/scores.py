@@ -23,18 +23,21 @@ ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 def scores_renderable(scores: Scores) -> RenderableType:
     """Table and warnings for a terminal."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=_title(scores), title_justify="left")
-    for header in ("metric", "value", "95 % interval", "n", "unit", "floor"):
-        table.add_column(header, justify="left" if header in ("metric", "unit") else "right", no_wrap=True)
+    with_units = any(measurement.unit != "1" for measurement in scores.measurements)
+    table.add_column("metric", overflow="fold")
+    for header in ("value", "95 % interval", "n", *(["unit"] if with_units else []), "floor"):
+        table.add_column(header, justify="left" if header == "unit" else "right", no_wrap=True)
     for measurement in scores.measurements:
         floor = scores.floor.get(measurement.name)
-        table.add_row(
+        cells = [
             f"{measurement.name} {ARROWS[measurement.direction]}".strip(),
             format_number(measurement.value, 4),
             _interval(measurement),
             "" if measurement.n is None else f"{measurement.n:,}",
-            "" if measurement.unit == "1" else measurement.unit,
-            "" if floor is None else format_number(floor.value, 4),
-        )
+        ]
+        if with_units:
+            cells.append("" if measurement.unit == "1" else measurement.unit)
+        table.add_row(*cells, "" if floor is None else format_number(floor.value, 4))
     lines: list[RenderableType] = [table, f"floor: {scores.floor_means}"]
     lines += [f"[yellow]warning:[/] {escape(warning)}" for warning in scores.warnings]
     return Group(*lines)
