@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
 
 from bench.commands import ab, compare, coverage, gate, history, machine, rank, sanity, scores, suites, variance
-from bench.commands.options import INTERRUPTED, OK, USAGE
+from bench.commands.options import DEFECT, INTERRUPTED, OK, USAGE
 from bench.errors import BenchError
 
 # typer carries its own copy of click; the base of its usage errors is found through one of them.
@@ -65,10 +66,19 @@ def main() -> NoReturn:
         sys.exit(OK)
     except OSError as error:  # a file or folder that cannot be read or written
         if error.filename is None:
-            raise
+            _crash()
         _fail(
             f"'{error.filename2 or error.filename}': {error.strerror}; give another path, or make room or rights for this one"
         )
+
+    except Exception:
+        _crash()
+
+
+def _crash() -> NoReturn:
+    """A defect of the program: all that helps to find it, and a code that no gate takes for a regression."""
+    traceback.print_exc()
+    sys.exit(DEFECT)
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -23,7 +23,7 @@ from bench.prices import Price
 from bench.record import Measurement
 from bench.sampling import draw_batch
 from bench.stats.intervals import t_interval
-from bench.training.loop import Batches, TrainingResult, final_losses
+from bench.training.loop import Batches, TrainingResult, final_losses, mixed_precision
 
 FLOP_STEPS = 4
 """Training steps whose FLOPs are counted, at most: a model may do some of its work only every few steps."""
@@ -113,7 +113,7 @@ def training_flops(model: GenerativeModel, batches: Batches, autocast: torch.dty
         trial_model = copy.deepcopy(model).train()
         began = time.perf_counter()
         for number, batch in zip(range(FLOP_STEPS), stream):
-            with torch.autocast(model.device.type, dtype=autocast, enabled=autocast is not None):
+            with mixed_precision(model.device, autocast):
                 found = count(lambda batch=batch, at=number / FLOP_STEPS: trial_model.train_step(batch, at))  # type: ignore[misc]
             images, total = images + len(batch), total + found.flops
             if time.perf_counter() - began > COUNTING_SECONDS:

@@ -149,7 +149,7 @@ def load_weights(model: GenerativeModel, path: Path) -> None:
     for name, buffer in _all_buffers(model).items():
         if buffer is None and name in tensors:  # what a baseline keeps of the data, or a buffer that training made
             parent, _, leaf = name.rpartition(".")
-            model.get_submodule(parent)._buffers[leaf] = tensors.pop(name)
+            model.get_submodule(parent)._buffers[leaf] = tensors.pop(name).to(model.device)
     missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unknown:
         which = f"lacks '{missing[0]}'" if missing else f"holds '{unknown[0]}', which the model has not"
@@ -160,4 +160,4 @@ def load_weights(model: GenerativeModel, path: Path) -> None:
                 f"{path}: '{name}' is {tensor.dtype} {list(tensor.shape)}, but the model needs {expected[name].dtype} "
                 f"{list(expected[name].shape)}; these weights belong to other options"
             )
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, strict=False)  # every name was checked; buffers that training made are in place

@@ -23,7 +23,7 @@ from bench.data.base import Data, Dataset
 from bench.errors import BenchError, did_you_mean
 from bench.options import check_fields, check_parameters
 from bench.prices import Price
-from bench.suite import FLOOR, SEEDS, Choice, Config, Suite, Target
+from bench.suite import FLOOR, SEEDS, Config, Suite, Target
 
 # What training and sampling run through, besides the model's own code.
 HARNESS_MODULES = [
@@ -115,6 +115,7 @@ class Trial(BaseModel):
             "search_path",
         }
         content = self.model_dump(mode="json", exclude=excluded)
+        content["device"] = self.device.partition(":")[0]  # cuda:1 is as good as cuda:0
         return hashlib.sha256(provenance.canonical_json(content).encode()).hexdigest()[:16]
 
     @property
@@ -161,8 +162,13 @@ def plan(
         if not 0 <= seed < SEEDS:
             raise BenchError(f"--seeds: {seed} is no seed; take whole numbers from 0 to {SEEDS - 1}")
     rows = _rows(suite, models)
-    extractors = tuple(_extractor(choice) for choice in suite.extractor)
-    metrics = tuple(_metric(choice, extractors, suite.samples) for choice in suite.metrics)
+    extractors = tuple(
+        _extractor(c.name, registry.find("extractor", c.name).target, c.options) for c in suite.extractor
+    )
+    metrics = tuple(
+        _metric(c.name, registry.find("metric", c.name).target, c.options, extractors, suite.samples)
+        for c in suite.metrics
+    )
     trials = []
     for dataset_name in suite.datasets:
         dataset_target, dataset_options = config.dataset_source(dataset_name)
@@ -269,18 +275,18 @@ def _trial_code(model_target: str) -> str:
     return provenance.short_hash([registry.code_digest(model_target), registry.modules_digest(HARNESS_MODULES)])
 
 
-def _extractor(choice: Choice) -> Part:
-    target = registry.find("extractor", choice.name).target
-    digest = provenance.short_hash([registry.code_digest(target), choice.options])
-    return Part(name=choice.name, target=target, options=choice.options, digest=digest)
+def with_present_code(trial: Trial) -> Trial:
+    """A trial read from a file keeps the digests of its own day; this one has those of the code that would score it now."""
+    extractors = tuple(_extractor(part.name, part.target, part.options) for part in trial.extractors)
+    metrics = tuple(_metric(m.name, m.target, m.options, extractors, trial.samples) for m in trial.metrics)
+    return trial.model_copy(update={"extractors": extractors, "metrics": metrics})
 
 
-def _metric(choice: Choice, extractors: Sequence[Part], samples: int) -> Part:
-    target = registry.find("metric", choice.name).target
-    parts = [
-        registry.code_digest(target),
-        choice.options,
-        "+".join(part.digest for part in extractors) or None,
-        samples,
-    ]
-    return Part(name=choice.name, target=target, options=choice.options, digest=provenance.short_hash(parts))
+def _extractor(name: str, target: str, options: dict[str, Any]) -> Part:
+    digest = provenance.short_hash([registry.code_digest(target), options])
+    return Part(name=name, target=target, options=options, digest=digest)
+
+
+def _metric(name: str, target: str, options: dict[str, Any], extractors: Sequence[Part], samples: int) -> Part:
+    parts = [registry.code_digest(target), options, "+".join(part.digest for part in extractors) or None, samples]
+    return Part(name=name, target=target, options=options, digest=provenance.short_hash(parts))

@@ -18,7 +18,7 @@ import importlib
 import importlib.util
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -167,14 +167,16 @@ def _literal_strings(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def code_digest(target: str) -> str:
-    """SHA-256 over the code of ``module:Class``: its module and every module of its own package that it imports. A file that is
-    in no package and not installed brings along what it imports from beside it.
+    """SHA-256 over the code of ``module:Class``: its module and every module that it imports from its own top-level package (for
+    what gen-bench brings: from its part of it, and its statistics). A file that is in no package and not installed brings along
+    what it imports from beside it.
 
     Comments, docstrings, formatting and the words of a model card do not count, so that a better comment costs no retraining.
     """
     module_name = target.partition(":")[0]
-    package = module_name.rpartition(".")[0] or module_name
-    return modules_digest(sorted(_closure(module_name, package)))
+    top = module_name.partition(".")[0]
+    packages = (module_name.rpartition(".")[0] or top, "bench.stats") if top == __package__ else (top,)
+    return modules_digest(sorted(_closure(module_name, packages)))
 
 
 def modules_digest(names: list[str]) -> str:
@@ -188,8 +190,8 @@ def modules_digest(names: list[str]) -> str:
     return sha.hexdigest()
 
 
-def _closure(module_name: str, package: str) -> set[str]:
-    """``module_name`` and all modules of ``package`` (of a file in no package: beside it) that it imports, directly or not."""
+def _closure(module_name: str, packages: Sequence[str]) -> set[str]:
+    """``module_name`` and all modules of ``packages`` (of a file in no package: beside it) that it imports, directly or not."""
     reached: set[str] = set()
     beside = _loose_folder(module_name)
     waiting = [module_name]
@@ -201,7 +203,8 @@ def _closure(module_name: str, package: str) -> set[str]:
         reached.add(name)
         parent = name if path.name == "__init__.py" else name.rpartition(".")[0]
         for imported in _imports(_parse(path), parent):
-            if imported == package or imported.startswith(package + ".") or (beside and _lies_in(imported, beside)):
+            own = any(imported == package or imported.startswith(package + ".") for package in packages)
+            if own or (beside and _lies_in(imported, beside)):
                 waiting.append(imported)
     return reached
 

@@ -62,24 +62,47 @@ class Timed:
 
 
 def measure_axis(
-    base: Setup, axis: str, values: Sequence[int], *, cap_seconds: float = 2.0, on_value: Callable[[str], None] = print
+    base: Setup,
+    axis: str,
+    values: Sequence[int],
+    *,
+    cap_seconds: float = 2.0,
+    on_value: Callable[[str], None] = print,
+    on_failure: Callable[[str], None] = print,
 ) -> list[Timed]:
-    """Time the model at each value of one axis (resolution | batch | width), all else as in ``base``."""
+    """Time the model at each value of one axis (resolution | batch | width), all else as in ``base``.
+
+    A value that cannot be timed (too large for the memory, say) is told to ``on_failure`` and left out; BenchError where none can.
+    """
     if axis not in AXES:
         raise BenchError(f"scaling goes along {', '.join(AXES)}, not '{axis}'")
-    found = []
+    found, failures = [], []
     for value in sorted(set(values)):
         on_value(f"{axis} {value}")
         changed: dict[str, Any] = {axis: value}
-        found.append(_time(dataclasses.replace(base, **changed), axis, value, cap_seconds))
+        try:
+            found.append(_time(dataclasses.replace(base, **changed), axis, value, cap_seconds))
+        except BenchError as error:
+            failures.append(str(error))
+        if base.device != "cpu":
+            torch.cuda.empty_cache()  # for the next size, and for the processes that share this device
+    if not found and failures:
+        raise BenchError(failures[0])
+    for failure in failures:
+        on_failure(failure)
     return found
 
 
 def _time(setup: Setup, axis: str, value: int, cap_seconds: float) -> Timed:
     try:
-        model = setup.build().train()
-    except (ValueError, RuntimeError) as error:
-        raise BenchError(f"the model cannot be built at {axis} {value}: {str(error).splitlines()[0]}") from None
+        return _timed(setup, axis, value, cap_seconds)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise BenchError(f"the model cannot be timed at {axis} {value}: {why}") from None
+
+
+def _timed(setup: Setup, axis: str, value: int, cap_seconds: float) -> Timed:
+    model = setup.build().train()
     batch, device = setup.images(model), torch.device(setup.device)
     flops = count(lambda: model.train_step(batch, 0.0)).flops / len(batch)
     training = time_blocks(lambda: model.train_step(batch, 0.5), device, cap_seconds=cap_seconds)

@@ -29,13 +29,23 @@ def write_atomically(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(aside, "wb") as file:
+        with _named(path), open(aside, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk says so when bytes are written, without a name: give it ``path``."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def has_samples(folder: Path, record: Record) -> bool:
@@ -71,7 +81,7 @@ class ResultStore:
     def append(self, record: Record) -> None:
         """Add one line and fsync it. A torn last line, left by a crash, is closed off first."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "ab+") as file:
+        with _named(self.path), open(self.path, "ab+") as file:
             if file.tell() > 0:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":

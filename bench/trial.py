@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import random
 import traceback
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -82,11 +84,20 @@ def _fresh(run: State) -> Record:
     curves = run.curve_scorer(data)
     with run.on_few_cores():
         fit(run, model, batches, curves)
+        del batches
+        _forget_training(model)
         samples = sample(run, model)
         sweep(run, model, curves)
     derive(run)
     _save(run, model, samples)
     return _scored(run, data, samples, model, list(run.trial.metrics))
+
+
+def _forget_training(model: GenerativeModel) -> None:
+    """Free gradients and the state of optimizers, so that the memory of sampling is that of sampling."""
+    model.zero_grad(set_to_none=True)
+    for optimizer in model.optimizers().values():
+        optimizer.state.clear()
 
 
 def _rescored(run: State, old: Record) -> Record:
@@ -104,6 +115,7 @@ def _rescored(run: State, old: Record) -> Record:
         update={
             "measurements": [*_costs(old), *new.measurements],
             "seconds": {**old.seconds, "rescoring": run.seconds["scoring"]},
+            **_conditions(old, new),
         }
     )
 
@@ -122,7 +134,19 @@ def trained_model(run: State) -> tuple[Data, GenerativeModel]:
 def _with_what_was_measured(record: Record, old: Record) -> Record:
     """A record of a scoring that failed keeps what training and sampling cost, so that another scoring can complete it."""
     update = {"measurements": _costs(old), "training": old.training, "curves": old.curves, "artifacts": old.artifacts}
-    return record.model_copy(update={**update, "started": old.started, "seconds": old.seconds})
+    return record.model_copy(
+        update={**update, "started": old.started, "seconds": old.seconds, **_conditions(old, record)}
+    )
+
+
+def _conditions(old: Record, new: Record) -> dict[str, Any]:
+    """Where and how the costs were measured, which a later scoring does not change; its own place is ``scored_on``."""
+    now = dict(new.provenance)
+    seconds = {**old.provenance.get("metric_seconds", {}), **now.pop("metric_seconds", {})}
+    return {
+        "environment": old.environment,
+        "provenance": {**old.provenance, "metric_seconds": seconds, "scored_on": now},
+    }
 
 
 def _costs(record: Record) -> list[MeasurementFields]:
@@ -149,6 +173,7 @@ def _build(run: State, data: Data) -> GenerativeModel:
     with run.stage("building"):
         torch.manual_seed(run.trial.seed)
         np.random.seed(run.trial.seed % 2**32)
+        random.seed(run.trial.seed)
         model_class = registry.load(run.trial.model_target)
         config = plan.with_classes(model_class, run.trial.model_config_, data)
         model: GenerativeModel = model_class(data.space, **config)

@@ -75,6 +75,26 @@ class Own(GenerativeModel):
         return generator.rand(*self.space.shape) * 2 - 1
 
 
+class Keeps(Own):
+    """Fills a buffer while it trains."""
+
+    def __init__(self, space, **config):
+        super().__init__(space, **config)
+        self.register_buffer("kept", None)
+
+    def train_step(self, batch, progress):
+        self.kept = batch.x.mean(0)
+        return {"loss": 0.0}
+
+
+def test_a_buffer_that_training_made_comes_back(tmp_path: Path) -> None:
+    space = ImageSpace(1, 8, 8)
+    model = Keeps(space)
+    model.train_step(Batch(data_of(space), None), 0.5)
+    save_model(model, tmp_path)
+    assert torch.equal(load_model(tmp_path, Keeps).kept, model.kept)
+
+
 def test_a_class_of_ones_own(tmp_path: Path) -> None:
     save_model(Own(ImageSpace(3, 4, 4)), tmp_path)
     with pytest.raises(BenchError, match="not registered; pass it as model_class"):

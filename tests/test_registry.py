@@ -21,6 +21,7 @@ def package(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(name, text):
+        (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(textwrap.dedent(text))
         registry.code_digest.cache_clear()
 
@@ -66,6 +67,20 @@ def test_digest_follows_relative_imports(package):
     before = registry.code_digest("zoo_pkg.model:Net")
     package("parts.py", "WIDTH = 5\n")
     assert registry.code_digest("zoo_pkg.model:Net") != before
+
+
+def test_digest_follows_the_whole_package_from_a_subpackage(package):
+    package("deep/__init__.py", "")
+    package("deep/net.py", "from ..parts import WIDTH\nclass Net: pass\n")
+    before = registry.code_digest("zoo_pkg.deep.net:Net")
+    package("parts.py", "WIDTH = 6\n")
+    assert registry.code_digest("zoo_pkg.deep.net:Net") != before
+
+
+def test_digest_of_a_metric_follows_the_statistics_behind_its_intervals():
+    closure = registry._closure("bench.metrics.collapse", ("bench.metrics", "bench.stats"))
+    assert "bench.stats.intervals" in closure
+    assert not any(name.startswith("bench.report") for name in closure)
 
 
 def test_digest_ignores_the_words_of_a_card(package):

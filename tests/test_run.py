@@ -1,5 +1,6 @@
 """`bench run` end to end, in real processes: kept results, interruptions, failures, reruns, determinism."""
 
+import json
 import os
 import re
 import signal
@@ -275,6 +276,24 @@ def test_retry_scores_complete_trials_again_without_training(place):
     assert set(second.scoring) == {"reconstruction", "likelihood"}
     assert second.started == first.started
     assert "rescoring" in second.seconds
+
+
+def test_speed_keeps_the_machine_that_it_was_measured_on_when_another_scores_again(place):
+    run = ("run", "tiny", "--seeds", "0", "--models", "autoencoder")
+    bench(place, *run)
+    (file,) = place.glob("results/tiny/artifacts/*/record.json")
+    elsewhere = {**json.loads(file.read_text()), "environment": "of another machine"}
+    elsewhere["provenance"]["git"] = "of another version"
+    file.write_text(json.dumps(elsewhere))
+    config = place / "benchmarks.toml"
+    config.write_text(CONFIG.replace('metrics = ["reconstruction"]', 'metrics = ["reconstruction", "likelihood"]', 1))
+    bench(place, *run)
+    last = records(place)[-1]
+    assert set(last.scoring) == {"reconstruction", "likelihood"}
+    assert last.environment == "of another machine"
+    assert last.provenance["git"] == "of another version"
+    assert last.provenance["scored_on"]["git"] != "of another version"
+    assert set(last.provenance["metric_seconds"]) == {"reconstruction", "likelihood"}
 
 
 def test_a_failed_trial_runs_again_when_its_metrics_change(place):

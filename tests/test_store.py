@@ -112,6 +112,36 @@ def test_kill_in_the_middle_of_writing_leaves_whole_lines(tmp_path):
     assert store.records()[-1].trial == "after"
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from bench import cli
+from bench.store import write_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))  # like a full disk: files can be made, bytes cannot be written
+cli.app = lambda **options: write_atomically(Path("table.md"), b"x" * 100)
+cli.main()
+"""
+BROKEN = """
+from bench import cli
+cli.app = lambda **options: 1 / 0
+cli.main()
+"""
+
+
+def test_a_full_disk_is_a_sentence_and_a_defect_is_no_regression(tmp_path):
+    def run(program):
+        return subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+
+    full = run(FULL)
+    assert full.returncode == 2, full.stderr
+    assert full.stderr.startswith("bench: 'table.md': File too large; give another path")
+    assert full.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    broken = run(BROKEN)
+    assert broken.returncode == 70
+    assert "ZeroDivisionError" in broken.stderr
+
+
 def test_tidy_frame(tmp_path):
     store = ResultStore(tmp_path / "s")
     store.append(make(trial="a", seed=0, value=3.0))

@@ -61,7 +61,7 @@ def gate(
         except OSError as error:
             raise BenchError(f"--ab: cannot read '{speed}': {error.strerror}") from None
         timed = Verdicts.from_json(text, str(speed))
-        verdicts = merged([verdicts.without({line.metric for line in timed.lines}), timed])
+        verdicts = merged([verdicts.without(timed), timed])
     return publish(verdicts, github, junit, markdown, json_file, badge)
 
 

@@ -11,6 +11,7 @@ from bench.errors import BenchError
 
 OK, REGRESSION, USAGE, FAILED_TRIALS, INCONCLUSIVE = 0, 1, 2, 3, 4
 INTERRUPTED = 130
+DEFECT = 70
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Suites, models and data sets. [default: benchmarks.toml]")

@@ -93,7 +93,7 @@ class LocalExecutor:
         if self._server is None or self._server.poll() is not None:
             self._buffer = b""
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "bench.execute.worker", "--serve"],
+                [sys.executable, "-m", "bench.execute.worker", "--serve", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=(out.parent / "worker.log").open("ab"),

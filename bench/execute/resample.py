@@ -16,7 +16,7 @@ from bench.execute.run import artifacts_folder
 from bench.execute.worker import make_importable, read_trial
 from bench.features.cache import FeatureCache
 from bench.model import GenerativeModel
-from bench.plan import Part, Trial
+from bench.plan import Part, Trial, with_present_code
 from bench.record import MeasurementFields, Record
 from bench.sampling import draw
 from bench.scoring import gather, score
@@ -82,9 +82,17 @@ def scores_of(measurements: Sequence[MeasurementFields], metrics: Sequence[str])
 
 def _one(record: Record, out: Path, metrics: Sequence[str], sets: int, on_phase: Callable[[str], None]) -> Resampled:
     trial = read_trial(out / "trial.json")
+    make_importable(trial)
+    trial = with_present_code(trial)
     sources = {fields.source for fields in record.measurements if fields.name in metrics}
     parts = [part for part in trial.metrics if part.name in sources]
     scored = {part.name: part.digest for part in parts}
+    for name, digest in scored.items():
+        if record.scoring.get(name) != digest:
+            raise BenchError(
+                f"{_named(trial)}: the code of metric '{name}' has changed since it was scored; run `bench run {record.suite}`, "
+                "which scores it anew"
+            )
     stored = _stored(out / FILE, scored, metrics)
     if any(number not in stored for number in range(1, sets)):
         run = State(trial, out, lambda event: on_phase(str(event.get("phase", ""))))
@@ -99,7 +107,6 @@ def _drawn(
 ) -> Iterator[tuple[int, Scores]]:
     """(number, scores) of further sample sets, one after the other."""
     trial = run.trial
-    make_importable(trial)
     data, model = trained_model(run)
     model.eval()
     _check_same_model(run, model)

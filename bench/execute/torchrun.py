@@ -22,7 +22,7 @@ from bench.record import Measurement
 from bench.scaling import Setup
 
 WARMUP_STEPS, BLOCKS, BLOCK_SECONDS = 5, 12, 0.1
-TIMEOUT = 300.0
+TIMEOUT, GRACE = 300.0, 20.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +52,30 @@ def measure_processes(setup: Setup, processes: int, most: int | None = None) -> 
             environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
         command += [f"--nproc-per-node={processes}", "-m", "bench.execute.torchrun", str(request), str(out)]
-        try:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
-        except subprocess.TimeoutExpired:
-            raise BenchError(f"torchrun with {processes} processes did not end within {TIMEOUT:g} s") from None
-        if done.returncode or not out.is_file():
-            errors = [line for line in done.stderr.splitlines() if "Error" in line] or ["no message"]
+        code, stderr = _ended(command, environment, processes)
+        if code or not out.is_file():
+            errors = [line for line in stderr.splitlines() if "Error" in line] or ["no message"]
             raise BenchError(f"torchrun with {processes} processes failed: {errors[0].strip()}")
         blocks = json.loads(out.read_text())
     return Parallel(processes, rate("training_throughput", blocks, setup.batch * processes))
+
+
+def _ended(command: list[str], environment: dict[str, str], processes: int) -> tuple[int, str]:
+    """Exit code and standard error of torchrun. It is asked to end, not killed, so that it ends its workers."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=pipe, text=True) as agent:
+        try:
+            _, stderr = agent.communicate(timeout=TIMEOUT)
+            return agent.returncode, stderr
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"torchrun with {processes} processes did not end within {TIMEOUT:g} s") from None
+        finally:
+            if agent.poll() is None:
+                agent.terminate()
+                try:
+                    agent.communicate(timeout=GRACE)
+                except subprocess.TimeoutExpired:
+                    agent.kill()
 
 
 def main(request: Path, out: Path) -> None:

@@ -4,7 +4,7 @@ It runs the trial into OUT/ and exits with 0 when OUT/record.json holds its reco
 only decides where this command runs. Progress goes to standard output, one JSON object a line; everything the model
 prints goes to standard error.
 
-``--serve`` is the same command kept warm for many trials on one machine: it imports torch and decodes the data once, then
+``--serve PID`` is the same command kept warm for many trials on one machine: it imports torch and decodes the data once, then
 forks for each request on standard input. Each trial still has a process of its own, which may crash, leak or be killed.
 """
 
@@ -32,8 +32,8 @@ WAITING = {"event": "phase", "phase": "waiting: another trial runs on this devic
 
 def main(arguments: list[str]) -> int:
     events = _take_over_stdout()
-    if arguments == ["--serve"]:
-        _die_with_parent()
+    if len(arguments) == 2 and arguments[0] == "--serve":
+        _die_with(int(arguments[1]))
         return serve(events)
     if len(arguments) != 2:
         print("usage: python -m bench.execute.worker TRIAL.json OUT/", file=sys.stderr)
@@ -83,8 +83,10 @@ def serve(events: TextIO) -> int:
 def _fork(trial: Trial, out: Path, events: TextIO, emit: Emit) -> None:
     """Run the trial in a process of its own and wait for its end."""
     events.flush()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
+        _die_with(parent)
         os._exit(_in_child(trial, out, events))
     emit({"event": "started", "pid": child})
     _, status, usage = os.wait4(child, 0)
@@ -92,7 +94,6 @@ def _fork(trial: Trial, out: Path, events: TextIO, emit: Emit) -> None:
 
 
 def _in_child(trial: Trial, out: Path, events: TextIO) -> int:
-    _die_with_parent()
     sys.stdin.close()
     out.mkdir(parents=True, exist_ok=True)
     log = os.open(out / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -107,6 +108,7 @@ def _in_child(trial: Trial, out: Path, events: TextIO) -> int:
         traceback.print_exc()
         return 1
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
 
 
@@ -172,12 +174,12 @@ def _emitter(events: TextIO) -> Emit:
     return emit
 
 
-def _die_with_parent() -> None:
-    """Linux: be killed when the parent dies, so that ``kill -9`` of a run leaves no trial behind."""
+def _die_with(parent: int) -> None:
+    """Linux: be killed when the process ``parent`` dies, so that ``kill -9`` of a run leaves no trial behind."""
     if sys.platform == "linux":
         parent_death_signal = 1
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
-        if os.getppid() == 1:
+        if os.getppid() != parent:  # it died before the kernel was told
             os._exit(1)
 
 

@@ -146,7 +146,11 @@ def _judge(
         return _Judgement(dataclasses.replace(line, verdict="not comparable", reason=why), None, one.hardware, row.role)
     if cell is not None and cell.direction == "none":
         raise BenchError(f"'{metric}' has no better direction; choose metrics that have one")
-    if not one.hardware and (row.role != "trained" or _same_samples(one, two)):
+    if not one.hardware and ("trained" not in _roles(a, b) or _same_samples(one, two)):
+        if not set(one.values) & set(two.values):
+            return _Judgement(
+                dataclasses.replace(line, verdict="not comparable", reason="no seed in common"), None, role=row.role
+            )
         comparison = _exact(one, two)
     else:
         comparison = stats.compare_seeds(metric, one.values, two.values, one.direction, margin.value, margin.relative)

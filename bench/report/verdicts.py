@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import BenchError
@@ -81,9 +81,17 @@ class Verdicts:
         compared = any(line.verdict != "new" for line in self.lines)
         return next((code for code in (1, 3, 4) if code in codes), 0 if compared else 4)
 
-    def without(self, metrics: Set[str]) -> Verdicts:
-        """The same without the lines of these metrics."""
-        return dataclasses.replace(self, lines=tuple(line for line in self.lines if line.metric not in metrics))
+    def without(self, measured: Verdicts) -> Verdicts:
+        """The same without the lines that ``measured`` decides: of the same subject and metric. What failed or is missing here stays."""
+        decided = {(line.subject, line.metric) for line in measured.lines}
+        return dataclasses.replace(
+            self,
+            lines=tuple(
+                line
+                for line in self.lines
+                if (line.subject, line.metric) not in decided or line.verdict in ("failed", "missing")
+            ),
+        )
 
     def counts(self) -> dict[Outcome, int]:
         """How many lines have each verdict, the weightiest first; verdicts that none has are left out."""

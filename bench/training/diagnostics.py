@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.measure.clock import synchronise
 from bench.metrics.collapse import LIMIT, collapse_evidence
 from bench.model import FitsPrior, GenerativeModel, SampleGenerator
 from bench.record import Measurement
@@ -232,10 +233,11 @@ def _why_not(model: GenerativeModel) -> str:
 
 
 def _timed_samples(model: GenerativeModel, allowed_seconds: float) -> Tensor | None:
-    """The snapshot's samples, always of the same noise; None where a few of them show that it would take too long."""
+    """The snapshot's samples, always of the same noise; None where already the first few take longer than is allowed."""
     few = SampleGenerator.BLOCK
     began = time.perf_counter()
     first = draw_batch(model, few, SNAPSHOT_SEED)
+    synchronise(model.device)
     if time.perf_counter() - began > allowed_seconds:
         return None
     return torch.cat([first, draw_batch(model, SNAPSHOT_SAMPLES - few, SNAPSHOT_SEED, few)])

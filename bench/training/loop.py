@@ -29,6 +29,15 @@ COLLECT_SECONDS = 5.0
 """How often garbage is collected, off the clock: what reference cycles hold would else stay for the whole of a long training."""
 
 
+def mixed_precision(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """Autocast to ``dtype`` for one training step; None is float32.
+
+    Without autocast's cache of cast weights: a step may hold several optimizer steps (critics, penalties), after each of which
+    the cache would hold old weights, and a cast made under ``no_grad`` would carry no gradient.
+    """
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False)
+
+
 @dataclasses.dataclass
 class TrainingResult:
     """What training spent and how it went.
@@ -180,7 +189,7 @@ def train(
         batch = next(stream)
         marks.mark()
         progress = min(spent() / budget_amount, 1.0)
-        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+        with mixed_precision(device, autocast):
             losses = model.train_step(batch, progress)
         if not isinstance(losses, dict):
             name = type(model).__name__

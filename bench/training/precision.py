@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import functools
 from itertools import islice
 
 import numpy as np
 import torch
 
 from bench.measure.clock import quiet_garbage, time_once
-from bench.model import GenerativeModel
-from bench.training.loop import Batches
+from bench.model import Batch, GenerativeModel
+from bench.training.loop import Batches, mixed_precision
 
 FASTER_BY = 1.15  # bfloat16 must win clearly: a choice within noise would make runs irreproducible
 TRIAL_STEPS = 3
@@ -49,7 +50,12 @@ def _seconds_per_step(model: GenerativeModel, batches: Batches, dtype: torch.dty
     trial_model = copy.deepcopy(model).train()
     device = model.device
     laps = []
-    with quiet_garbage(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+
+    def step(batch: Batch) -> None:
+        with mixed_precision(device, dtype):
+            trial_model.train_step(batch, 0.5)
+
+    with quiet_garbage():
         for batch in islice(batches.once(), TRIAL_STEPS + 1):
-            laps.append(time_once(lambda batch=batch: trial_model.train_step(batch, 0.5), device))  # type: ignore[misc]
+            laps.append(time_once(functools.partial(step, batch), device))
     return float(np.median(laps[1:] or laps))

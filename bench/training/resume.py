@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import random
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.errors import BenchError
 from bench.model import GenerativeModel
 from bench.store import write_atomically
 from bench.training.ema import WeightAverage
@@ -45,6 +47,7 @@ class Checkpoints:
         if self.saved is not None:
             self.notes = self.saved["notes"]
         self._last = time.perf_counter()
+        self._readable = False
 
     def due(self) -> bool:
         return time.perf_counter() - self._last >= self.every
@@ -71,6 +74,9 @@ class Checkpoints:
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
+        if not self._readable:
+            _check_readable(buffer, model)
+            self._readable = True
         write_atomically(self.path, buffer.getvalue())
         self._last = time.perf_counter()
 
@@ -105,6 +111,20 @@ class Checkpoints:
         return state
 
 
+def _check_readable(buffer: io.BytesIO, model: nn.Module) -> None:
+    """BenchError where a checkpoint could be written but never read: reading admits tensors and plain Python values alone."""
+    buffer.seek(0)
+    try:
+        torch.load(buffer, map_location="cpu", weights_only=True)
+    except Exception as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"'{found[1]}'" if found else "something"
+        raise BenchError(
+            f"{type(model).__name__}: its training state holds {what}, which no checkpoint can give back; keep tensors and plain "
+            "Python numbers in the model and its optimizers, or leave `checkpoint_every` out"
+        ) from None
+
+
 def model_state(model: nn.Module) -> dict[str, dict[str, Any]]:
     """Module path -> everything that training may change there: tensors (all buffers too), optimizers, plain counters."""
     return {path: _module_state(module) for path, module in model.named_modules()}
@@ -132,8 +152,21 @@ def _module_state(module: nn.Module) -> dict[str, Any]:
 _NOT_STATE: Any = object()
 
 
+def _plain(value: Any) -> Any:
+    """The same with Python's numbers in the place of numpy's (a learning rate of a schedule, say)."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is dict:
+        return {key: _plain(part) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_plain(part) for part in value)
+    return value
+
+
 def _encoded(value: Any) -> Any:
     """Tensors, numbers, strings, lists and dicts of them, and things with a ``state_dict``; _NOT_STATE for all else."""
+    if isinstance(value, np.generic):
+        return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):
@@ -143,7 +176,7 @@ def _encoded(value: Any) -> Any:
     if isinstance(value, nn.Module):
         return _NOT_STATE  # reached by its own path
     if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
-        return {STATEFUL: value.state_dict()}
+        return {STATEFUL: _plain(value.state_dict())}
     if type(value) is dict and all(isinstance(key, str | int) for key in value):
         parts = {key: _encoded(part) for key, part in value.items()}
         return _NOT_STATE if any(part is _NOT_STATE for part in parts.values()) else parts

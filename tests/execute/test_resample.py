@@ -9,7 +9,7 @@ from bench.execute.resample import FILE, further_seed, resample
 from bench.execute.run import artifacts_folder
 from bench.metrics.base import Metric
 from bench.model import GenerativeModel
-from bench.plan import Part, plan
+from bench.plan import Part, plan, with_present_code
 from bench.record import Measurement
 from bench.report.variance import cells_of, components
 from bench.space import VectorSpace
@@ -75,7 +75,7 @@ def store(tmp_path_factory):
     }
     for trial in plan(load_config(folder / "benchmarks.toml"), "known", device="cpu"):
         if trial.role == "trained":
-            trial = trial.model_copy(update=here)
+            trial = with_present_code(trial.model_copy(update=here))
             out = artifacts_folder(store, trial.id)
             out.mkdir(parents=True)
             (out / "trial.json").write_text(trial.model_dump_json())
@@ -112,6 +112,15 @@ def test_finished_sets_are_kept_and_a_changed_metric_scores_anew(store):
     assert again == first
     assert any("sample set 2" in text for text in said)
     assert not any("sample set 3" in text for text in said)
+
+
+def test_a_metric_changed_since_is_not_mixed_with_what_it_said_before(store):
+    record = store.current()[0]
+    older = record.model_copy(update={"scoring": {"mean": "of another day"}})
+    with pytest.raises(
+        BenchError, match="the code of metric 'mean' has changed since it was scored; run `bench run known`"
+    ):
+        resample(store, [older], ["mean"], 2)
 
 
 def test_models_that_are_not_there_are_one_sentence(store, tmp_path):

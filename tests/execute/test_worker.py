@@ -1,7 +1,9 @@
 """What the warm worker may do before it forks: nothing that keeps the forked trial from using a CUDA device."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import torch
 from bench.errors import BenchError
 from bench.execute import worker
 from bench.execute.local import NVML_CHECK, LocalExecutor, Outcome
+from bench.model import GenerativeModel
 from bench.plan import plan
 from bench.suite import load_config
 
@@ -62,6 +65,52 @@ def test_the_worker_touches_no_device_before_it_forks(tmp_path):
     asked, initialised = json.loads(found.stdout.splitlines()[-1])
     assert asked == 0, "the CUDA runtime was asked for devices"
     assert not initialised
+
+
+FIRST_OF_ITS_KIND = """
+import os, subprocess, sys
+assert os.getpid() == 1
+worker = [sys.executable, "-m", "bench.execute.worker", "--serve", "1"]
+print(subprocess.run(worker, input='{"trial": "nowhere", "out": "x"}\\n', capture_output=True, text=True).stdout)
+"""
+
+
+def test_a_run_may_be_the_first_process_of_a_container(tmp_path):
+    container = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*container, "true"], capture_output=True).returncode:
+        pytest.skip("this system lets nobody make a PID namespace")
+    done = subprocess.run([*container, sys.executable, "-c", FIRST_OF_ITS_KIND], capture_output=True, text=True)
+    assert "cannot read the trial in 'nowhere'" in done.stdout, done.stderr
+
+
+def test_a_worker_whose_run_has_died_ends(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.execute.worker", "--serve", "1"], stdin=subprocess.PIPE
+    )  # not a child of process 1
+    assert process.wait(60) == 1
+
+
+class Talks(GenerativeModel):
+    """Says what it does."""
+
+    def train_step(self, batch, progress):
+        print("hello from the model")
+        return {"loss": 0.0}
+
+    def sample(self, n, generator, **options):
+        return generator.randn(*self.space.shape)
+
+
+def test_what_a_model_prints_stands_in_its_log(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    (trial, *_) = trials(tmp_path)
+    trial = trial.model_copy(update={"model_target": f"{__name__}:Talks", "model_config_": {}, "metrics": ()})
+    (tmp_path / "trial").mkdir()
+    (tmp_path / "trial" / "trial.json").write_text(trial.model_dump_json())
+    with contextlib.closing(LocalExecutor()) as executor:
+        executor.run(trial, tmp_path / "trial", lambda event: None)
+    assert (tmp_path / "trial" / "log.txt").read_text().count("hello from the model") >= 2
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads another process's environment from /proc")

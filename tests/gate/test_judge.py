@@ -162,6 +162,21 @@ def test_a_baseline_with_other_samples_may_move_by_three_sampling_errors(value, 
     assert line.reason.endswith("(3 sampling errors)")
 
 
+def test_a_model_against_a_baseline_is_the_same_test_in_either_order():
+    rng = np.random.default_rng(3)
+    model = side(trained("m", KID, noisy(rng, 0.2)))
+    baseline = side(trained("m", KID, noisy(rng, 0.4), role="baseline", error=0.01))
+    one, two = (only(compare_sides(*pair)) for pair in ((model, baseline), (baseline, model)))
+    assert (one.verdict, two.verdict) == ("worse", "better")
+    assert one.p == pytest.approx(two.p)
+
+
+def test_baselines_without_a_seed_in_common_are_not_compared():
+    one, two = (side([record("noise", seed, {KID: 0.3}, role="baseline")]) for seed in (0, 1))
+    line = only(compare_sides(one, two))
+    assert (line.verdict, line.reason) == ("not comparable", "no seed in common")
+
+
 def test_missing_failed_and_new_cells_are_named_and_never_pass_silently():
     base = side(trained("gone", KID, [1, 2, 3]), trained("short", KID, [1, 2, 3]), trained("bad", KID, [1, 2, 3]))
     failed = record("bad", 2, {}, status="diverged", reason="loss is nan")

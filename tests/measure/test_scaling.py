@@ -1,5 +1,6 @@
 """Exponents are those of the law; data-parallel training is training on the batches together."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -49,6 +50,16 @@ def test_its_interval_covers():
         fit = exponent(x, 5 * x**-1.5 * rng.lognormal(0, 0.1, x.size))
         hits += fit.low <= -1.5 <= fit.high
     assert hits / 1000 == pytest.approx(0.95, abs=0.025)
+
+
+def test_a_size_that_cannot_be_timed_is_named_and_costs_no_other():
+    said, failed = [], []
+    glow = dataclasses.replace(FLOW, target="reference_models.glow:Glow", config={})
+    points = measure_axis(glow, "resolution", [8, 7], cap_seconds=0.05, on_value=said.append, on_failure=failed.append)
+    assert [point.value for point in points] == [8]
+    assert failed[0].startswith("the model cannot be timed at resolution 7")
+    with pytest.raises(BenchError, match="cannot be timed at resolution 7"):
+        measure_axis(glow, "resolution", [7], cap_seconds=0.05, on_value=said.append)
 
 
 def test_flops_of_a_convolutional_model_grow_with_the_square_of_the_side(tmp_path):

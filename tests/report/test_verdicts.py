@@ -161,9 +161,23 @@ def test_files_are_written_whole_where_asked(tmp_path):
     assert all(path.stat().st_size > 50 for path in paths.values())
 
 
+def test_what_failed_or_is_missing_is_not_replaced_by_a_measurement_of_something_else():
+    records = verdicts("failed", "inconclusive", "inconclusive")
+    timed = verdicts("equivalent", "equivalent")
+    left = records.without(timed)
+    assert [(each.metric, each.verdict) for each in left.lines] == [
+        ("metric_0", "failed"),
+        ("metric_2", "inconclusive"),
+    ]
+    other = dataclasses.replace(
+        timed, lines=tuple(dataclasses.replace(each, subject="digits/gan") for each in timed.lines)
+    )
+    assert records.without(other) == records
+    assert merged([left, timed]).exit_code == 3
+
+
 def test_merged_verdicts_have_one_exit_code_and_add_their_error_rates():
     speed = dataclasses.replace(verdicts("worse"), kind="ab", alpha=0.01)
     both = merged([verdicts("equivalent", "equivalent"), speed])
     assert both.exit_code == 1
     assert both.alpha == pytest.approx(0.02)
-    assert [one.metric for one in verdicts("worse", "better").without({"metric_0"}).lines] == ["metric_1"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bench.data.base import Data
+from bench.errors import BenchError
 from bench.model import Batch, GenerativeModel, ImageSpace
 from bench.plan import plan
 from bench.suite import load_config
@@ -208,6 +209,21 @@ def test_a_killed_trial_goes_on(tmp_path: Path) -> None:
     assert resumed.artifacts["weights_file"] == whole.artifacts["weights_file"]
     assert resumed.artifacts["samples"] == whole.artifacts["samples"]
     assert not (tmp_path / "killed" / "checkpoint.pt").exists()
+
+
+def test_numbers_of_numpy_come_back_and_what_cannot_is_said_at_once(data: Data, tmp_path: Path) -> None:
+    model, batches = Wanderer(SPACE), Batches(data, 4, 0, torch.device("cpu"))
+    model.optimizer.param_groups[0]["lr"] = np.float64(0.25)
+    model.count = np.int64(3)
+    Checkpoints(tmp_path / "c.pt", 0, "me").save(model, None, batches, TrainingResult(), 1.0)
+    other = Wanderer(SPACE)
+    found = Checkpoints(tmp_path / "c.pt", 0, "me")
+    found.restore(other, None, batches, TrainingResult())
+    assert other.optimizer.param_groups[0]["lr"] == 0.25
+    assert other.count == 3
+    model.optimizer.param_groups[0]["schedule"] = Path("a.py")
+    with pytest.raises(BenchError, match="Wanderer: its training state holds 'pathlib"):
+        Checkpoints(tmp_path / "d.pt", 0, "me").save(model, None, batches, TrainingResult(), 1.0)
 
 
 def test_weights_are_restored_in_place(data: Data) -> None:

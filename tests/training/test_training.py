@@ -1,5 +1,6 @@
 """Budgets are kept, averages are right, divergence is caught."""
 
+import itertools
 import math
 
 import numpy as np
@@ -140,3 +141,54 @@ def test_precision_is_chosen_with_a_reason(data, batches):
     assert dtype in (None, torch.bfloat16)
     assert why.startswith("float32" if dtype is None else "bfloat16")
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters())), "the trial must not train the model"
+
+
+class TwoSteps(GenerativeModel):
+    """Two optimizer steps in one training step, as critics and penalties take them."""
+
+    spaces = (VectorSpace,)
+
+    def __init__(self, space):
+        super().__init__(space)
+        self.layer = torch.nn.Linear(2, 1, bias=False)
+        torch.nn.init.ones_(self.layer.weight)
+        self.optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def train_step(self, batch, progress):
+        losses = []
+        for _ in range(3):
+            losses.append(self.layer(batch.x).square().mean())
+            self.optimizer.zero_grad()
+            losses[-1].backward()
+            self.optimizer.step()
+        return {str(number): loss.detach() for number, loss in enumerate(losses)}
+
+    def sample(self, n, generator, **options):
+        return generator.randn(2)
+
+
+def test_each_pass_of_a_step_in_mixed_precision_sees_the_weights_as_they_are():
+    data = Data("two", VectorSpace(2), np.ones((8, 2), np.float32), np.ones((8, 2), np.float32))
+    model = TwoSteps(VectorSpace(2))
+    batches = Batches(data, 8, 0, torch.device("cpu"))
+    first = train(model, batches, "steps", 1, autocast=torch.bfloat16).losses
+    values = [first[name][0] for name in "012"]
+    assert values[0] > values[1] > values[2]
+
+
+def test_the_trial_of_a_precision_learns_as_training_does():
+    data = Data("two", VectorSpace(2), np.ones((64, 2), np.float32), np.ones((8, 2), np.float32))
+    seen = []
+
+    class Watched(TwoSteps):
+        def __deepcopy__(self, memo):
+            return self
+
+        def train_step(self, batch, progress):
+            losses = super().train_step(batch, progress)
+            seen.append(float(losses["0"]))
+            return losses
+
+    precision._seconds_per_step(Watched(VectorSpace(2)), Batches(data, 8, 0, torch.device("cpu")), torch.bfloat16)
+    assert len(seen) == precision.TRIAL_STEPS + 1
+    assert all(later < earlier for earlier, later in itertools.pairwise(seen))
