@@ -52,14 +52,28 @@ def test_its_interval_covers():
     assert hits / 1000 == pytest.approx(0.95, abs=0.025)
 
 
+class Large(GenerativeModel):
+    """Needs more memory than there is above 8 pixels a side."""
+
+    def train_step(self, batch, progress):
+        if self.space.height > 8:
+            raise MemoryError
+        return {"loss": 0.0}
+
+    def sample(self, n, generator, **options):
+        return generator.randn(*self.space.shape)
+
+
 def test_a_size_that_cannot_be_timed_is_named_and_costs_no_other():
     said, failed = [], []
-    glow = dataclasses.replace(FLOW, target="reference_models.glow:Glow", config={})
-    points = measure_axis(glow, "resolution", [8, 7], cap_seconds=0.05, on_value=said.append, on_failure=failed.append)
+    large = dataclasses.replace(FLOW, target=f"{__name__}:Large", config={})
+    points = measure_axis(
+        large, "resolution", [8, 16], cap_seconds=0.05, on_value=said.append, on_failure=failed.append
+    )
     assert [point.value for point in points] == [8]
-    assert failed[0].startswith("the model cannot be timed at resolution 7")
-    with pytest.raises(BenchError, match="cannot be timed at resolution 7"):
-        measure_axis(glow, "resolution", [7], cap_seconds=0.05, on_value=said.append)
+    assert failed == ["the model cannot be timed at resolution 16: MemoryError"]
+    with pytest.raises(BenchError, match="cannot be timed at resolution 16"):
+        measure_axis(large, "resolution", [16], cap_seconds=0.05, on_value=said.append)
 
 
 def test_flops_of_a_convolutional_model_grow_with_the_square_of_the_side(tmp_path):
