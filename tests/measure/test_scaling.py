@@ -18,6 +18,7 @@ from bench.errors import BenchError
 from bench.execute.torchrun import measure_processes
 from bench.measure.parallel import GradientAverage, buckets_of
 from bench.measure.scaling import exponent
+from bench.model import GenerativeModel
 from bench.scaling import Setup, exponents, measure_axis, save_scaling
 
 FLOW = Setup(
