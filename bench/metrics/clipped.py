@@ -14,6 +14,7 @@ from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import whole_number
 from bench.metrics.intervals import mean_of
+from bench.metrics.jackknife import shuffled
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.neighbours import feature_sets, nearest
 from bench.record import Measurement
@@ -106,6 +107,7 @@ def _curve(n: int, m: int, k: int) -> np.ndarray:
 
 def _nearest_in_blocks(real: np.ndarray, fake: np.ndarray, k: int) -> list[np.ndarray]:
     """Distances from each real example to the nearest samples of each block; together they hold the k nearest of all."""
+    fake = shuffled(fake)
     blocks = [fake[block::BLOCKS] for block in range(min(BLOCKS, len(fake)))]
     return [nearest(real, block, min(k, len(block)))[0] for block in blocks]
 

@@ -58,7 +58,8 @@ def repetitions(real: np.ndarray, fake: np.ndarray) -> Measurement:
     real, fake = feature_sets(real, fake)
     n = min(len(real), len(fake))
     in_real, in_fake = (nearest(x, x, skip_self=True)[0][:, 0] for x in (spread(real, n), spread(fake, n)))
-    threshold = REPEAT_FACTOR * np.quantile(in_real, REPEAT_QUANTILE)
+    apart = in_real[in_real > 0]  # exact twins among the data must not make the threshold 0
+    threshold = REPEAT_FACTOR * np.quantile(apart, REPEAT_QUANTILE) if apart.size else 0.0
     share, usual = float((in_fake <= threshold).mean()), float((in_real <= threshold).mean())
     low, high = newcombe(share, n / 2, usual, n / 2)
     interval = "newcombe, of pairs"

@@ -10,8 +10,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.bins import spread
+from bench.metrics.jackknife import shuffled
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.neighbours import feature_sets
 from bench.record import Measurement
@@ -89,11 +91,16 @@ class _Mixture:
 def _mixtures(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> tuple[_Mixture, _Mixture]:
     train, test, fake = feature_sets(train, test, fake)
     reference = torch.from_numpy(test.astype(np.float64))
-    mean, scale = reference.mean(0), reference.std(0)
+    mean, scale = reference.mean(0), reference.std(0, correction=1 if len(test) > 1 else 0)
     varies = scale > 0
+    if len(train) < 2 or not varies.any():
+        raise BenchError(
+            "the feature likelihood divergence needs two training and two test examples that differ, not "
+            f"{len(train)} and {len(test)}"
+        )
 
     def standardised(features: np.ndarray) -> Tensor:
-        rows = spread(features, min(len(features), MOST_ROWS)).astype(np.float64)
+        rows = spread(shuffled(features), min(len(features), MOST_ROWS)).astype(np.float64)
         return ((torch.from_numpy(rows) - mean) / scale)[:, varies].contiguous()
 
     x, y = standardised(train), ((reference - mean) / scale)[:, varies].contiguous()

@@ -68,7 +68,8 @@ def frechet_distances(real: Features, fake: Features) -> tuple[Measurement, Meas
 def frechet_distance_from_stats(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: ArrayLike) -> Measurement:
     """Fréchet distance of two Gaussians given by means ``(d,)`` and covariances ``(d, d)``; no interval, n unknown.
 
-    Raises BenchError unless shapes agree and the covariances are finite, symmetric and positive semi-definite.
+    Raises BenchError unless shapes agree and the covariances are finite, symmetric and without a correlation beyond 1. (That
+    they have no negative eigenvalue is not checked: it would cost as much as the distance.)
     """
     (m1, s1), (m2, s2) = _statistics(mu1, sigma1, "first"), _statistics(mu2, sigma2, "second")
     if len(m1) != len(m2):
@@ -147,7 +148,7 @@ def _with_interval(
 ) -> tuple[Measurement, Measurement]:
     n, d = min(len(real), len(fake)), real.shape[1]
     corrected = Measurement(np.nan, name="fd_corrected", n=len(fake), direction="lower")
-    if n < SMALLEST_RATIO * d:
+    if n < max(3, SMALLEST_RATIO * d):
         note = _too_few(n, d)
         return raw.replace(note=note), corrected.replace(note=note.replace("no interval", "not estimated"))
     try:
@@ -179,6 +180,9 @@ def _statistics(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[np.ndarray
     asymmetry = float(np.abs(covariance - covariance.T).max(initial=0.0))
     if asymmetry > 1e-6 * scale or (np.diag(covariance) < 0).any():
         raise BenchError(f"the {which} covariance is not symmetric with a non-negative diagonal; it is no covariance")
+    deviations = np.sqrt(np.diag(covariance))
+    if (np.abs(covariance) > (1 + 1e-6) * np.outer(deviations, deviations) + 1e-9 * scale).any():
+        raise BenchError(f"the {which} covariance holds a correlation beyond 1; it is no covariance")
     if asymmetry == 0:
         return mean, covariance
     return mean, (covariance + covariance.T) / 2

@@ -67,7 +67,7 @@ def cmmd(real: Features, fake: Features, unbiased: bool = False) -> Measurement:
     reference, samples = feature_pair(real, fake)
     if unbiased:
         return _unbiased(reference, samples, gaussian(10.0), "cmmd_unbiased", 1000.0)
-    x, y = (torch.from_numpy(z) for z in (reference, samples))
+    x, y = (torch.from_numpy(np.ascontiguousarray(z, dtype=np.float64)) for z in (reference, samples))
     kernel = gaussian(10.0)
     n, m = len(x), len(y)
     own = sum((float(pair_sums(z, None, kernel).rows.sum())) / len(z) ** 2 for z in (x, y))  # k(x, x) - 1 = 0

@@ -54,7 +54,8 @@ class TrainDistances:
 
     @property
     def near_copy_threshold(self) -> float:
-        return float(np.quantile(self.within, NEAR_COPY_QUANTILE))
+        apart = self.within[self.within > 0]  # exact twins among the data must not make every threshold 0
+        return float(np.quantile(apart, NEAR_COPY_QUANTILE)) if apart.size else 0.0
 
 
 def authpct(train: np.ndarray, fake: np.ndarray) -> Measurement:
@@ -86,7 +87,7 @@ def data_copying(train: np.ndarray, test: np.ndarray, fake: np.ndarray, cells: i
     total = weight_sum = variance_sum = 0.0
     for cell in range(clusters.n_clusters):
         in_train, in_test, in_fake = (each[at == cell] for each, at in zip((train, test, fake), cell_of))
-        if len(in_fake) <= SMALLEST_CELL or len(in_test) == 0:
+        if len(in_fake) <= SMALLEST_CELL or len(in_test) < 2:  # of one test example no variance can be told
             continue
         auc, variance = auc_and_variance(nearest(in_test, in_train)[0], nearest(in_fake, in_train)[0])
         m, n = len(in_fake), len(in_test)
@@ -95,7 +96,7 @@ def data_copying(train: np.ndarray, test: np.ndarray, fake: np.ndarray, cells: i
         variance_sum += (n * to_z) ** 2 * variance
         weight_sum += n
     if weight_sum == 0:
-        return plain.replace(note=f"no cell holds more than {SMALLEST_CELL} samples and a test example")
+        return plain.replace(note=f"no cell holds more than {SMALLEST_CELL} samples and two test examples")
     value = total / weight_sum
     if not variance_sum > 0:
         return plain.replace(value=value, note="no interval: samples and test examples are perfectly separated")

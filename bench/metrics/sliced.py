@@ -8,14 +8,15 @@ import numpy as np
 from scipy import stats
 
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.jackknife import shuffled
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.neighbours import feature_sets
 from bench.record import Measurement
 
 BLOCKS = 10
 SMALLEST_N = 50
-CHUNK = 32
-"""Directions projected at a time; memory is bounded by this times the number of samples."""
+CHUNK, ROWS = 32, 4096
+"""Directions and rows projected at a time; memory is bounded by some times the first times the number of samples."""
 
 
 def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, directions: int = 500, seed: int = 0) -> Measurement:
@@ -28,16 +29,16 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, directions: int = 500
     over both sets removes the bias of its square and gives its error, and the spread over directions is added. None below 50
     samples. "Sliced and Radon Wasserstein Barycenters of Measures", Bonneel et al. 2015.
     """
-    real, fake = feature_sets(real, fake)
+    real, fake = map(shuffled, feature_sets(real, fake))  # blocks of the jackknife must not be kinds of data
     n, m, d = len(real), len(fake), real.shape[1]
     rng = np.random.default_rng(seed)
     squares = np.empty((directions, 1 + 2 * BLOCKS))
     offered = min(n, m) >= SMALLEST_N
-    centre = real.astype(np.float64).mean(0)
+    centre = real.mean(0, dtype=np.float64)
     for start in range(0, directions, CHUNK):
         axes = rng.normal(size=(min(CHUNK, directions - start), d))
         axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-        projected = [axes @ (x.astype(np.float64) - centre).T for x in (real, fake)]
+        projected = [_projected(x, centre, axes) for x in (real, fake)]
         squares[start : start + CHUNK] = (
             _with_blocks_left_out(*projected) if offered else _squared(*map(_sort, projected))
         )
@@ -65,6 +66,12 @@ def sliced_wasserstein_gaussian(real: np.ndarray, fake: np.ndarray) -> Measureme
     value = np.sqrt(of_means + (spreads[0] - spreads[1]) ** 2)
     note = "no interval: an approximation from moments"
     return Measurement(value, name="sliced_w2_gaussian", n=len(y), direction="lower", note=note)
+
+
+def _projected(x: np.ndarray, centre: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """``(L, N)``: rows of x less the centre along L axes, some thousands of rows at a time."""
+    blocks = [axes @ (x[i : i + ROWS].astype(np.float64) - centre).T for i in range(0, len(x), ROWS)]
+    return np.hstack(blocks)
 
 
 def _sort(projected: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import real_numbers, to_numpy
 from bench.metrics.intervals import block_jackknife
+from bench.metrics.jackknife import shuffled
 from bench.metrics.layers import named_after, widest_layer
 from bench.record import Measurement
 
@@ -111,7 +112,7 @@ class _KernelMatrix:
 
     def without_each_block(self) -> Iterator[Tensor]:
         for block in range(BLOCKS):
-            kept = torch.arange(self.n) % BLOCKS != block
+            kept = torch.from_numpy(_block_of(self.n) != block)
             yield _spectrum(self.matrix[kept][:, kept] / kept.sum())
 
 
@@ -131,11 +132,10 @@ class _SecondMoment:
 
     def without_each_block(self) -> Iterator[Tensor]:
         for block in range(BLOCKS):
-            left_out = slice(block, None, BLOCKS)
-            size = len(range(self.n)[left_out])
-            yield _spectrum((self.total - self._sum(left_out, None)) / (self.n - size))
+            left_out = np.flatnonzero(_block_of(self.n) == block)
+            yield _spectrum((self.total - self._sum(left_out, None)) / (self.n - len(left_out)))
 
-    def _sum(self, rows: slice, weights: np.ndarray | None) -> Tensor:
+    def _sum(self, rows: slice | np.ndarray, weights: np.ndarray | None) -> Tensor:
         """Sum of w x x' over the chosen rows, some thousands at a time."""
         chosen = self.features[rows]
         width = chosen.shape[1] + self.has_zeros
@@ -145,6 +145,11 @@ class _SecondMoment:
             scaled = unit if weights is None else unit * torch.from_numpy(weights[start : start + ROWS, None])
             total.addmm_(unit.T, scaled)
         return total
+
+
+def _block_of(n: int) -> np.ndarray:
+    """The block of each row, drawn once for all: rows that stand in the order of their kinds must not make blocks of kinds."""
+    return shuffled(np.arange(n)) % BLOCKS
 
 
 def _unit_rows(rows: np.ndarray, extra_column: bool) -> Tensor:

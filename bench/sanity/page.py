@@ -14,7 +14,7 @@ INTRODUCTION = """# Metrics on trial
 
 Made by `bench sanity --dataset {dataset} --extractor {extractor} --n {n} --repeats {repeats}`; do not edit. Held-out real images play a perfect model; then they are
 corrupted in known ways, more and more, and every metric is asked whether it notices. Each of {repeats} repetitions takes {n} reference
-images and {n} samples, no image twice.
+images and {n} samples, no image twice in one of them (mode dropping and label noise draw from all images, so that their repetitions share some).
 
 - **rank correlation** (Spearman): of the corruption's strength and of the metric getting worse, over all repetitions and the clean
   data. +1: it follows; 0: it does not care; -1: it is misled and calls the corrupted samples better.

@@ -151,7 +151,7 @@ def compare_exact(metric: str, base: float, head: float, direction: str, toleran
     """
     if direction not in ("higher", "lower"):
         raise BenchError(f"'{metric}' has no better direction; compare metrics that have one")
-    difference = head - base
+    difference = 0.0 if head == base else head - base  # also of two equal infinities
     change = Estimate(difference, difference, difference, 1, "exact")
     verdict: Verdict = "equivalent"
     if not abs(difference) <= tolerance:  # a NaN is no pass

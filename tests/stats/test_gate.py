@@ -53,6 +53,13 @@ def test_at_the_margin_exactly_the_family_wise_rate_is_kept():
     assert alarms(outcomes) <= 5  # P(more than 5 | rate 1 %) = 0.4 %
 
 
+def test_what_is_worse_by_just_its_margin_passes_in_one_gate_of_twenty():
+    """Over both stages together: each passes it at 2.5 %."""
+    outcomes = gates(np.full(20, 1.05), 150, seed=4)
+    passed = sum(d.verdict in ("equivalent", "better") for decisions, _ in outcomes for d in decisions)
+    assert passed / (20 * 150) <= 0.06  # 5 %, and three standard errors of 3000 decisions
+
+
 @pytest.mark.parametrize(("slower", "least"), [(1.10, 0.80), (1.15, 0.92), (1.20, 0.95)])
 def test_a_planted_slowdown_is_caught_and_its_neighbours_are_not_blamed(slower, least):
     outcomes = gates(np.r_[slower, np.ones(19)], 150, seed=3)
