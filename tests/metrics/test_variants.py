@@ -41,6 +41,8 @@ def test_pairs_have_the_plain_value_and_a_jackknife_by_definition():
         s, t = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
         return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s + t - 2 * linalg.sqrtm(s @ t).real)
 
+    order = np.random.default_rng(0).permutation(200)  # in which blocks are taken
+    x, y = x[order], y[order]
     without = [by_scipy(np.delete(x, np.s_[k::20], 0), np.delete(y, np.s_[k::20], 0)) for k in range(20)]
     half = 2.093024 * np.sqrt(19**2 / 20 * np.var(without, ddof=1))  # Student's t, 19 degrees of freedom
     assert measured.high - float(measured) == pytest.approx(half, rel=1e-5)
