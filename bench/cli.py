@@ -70,7 +70,6 @@ def main() -> NoReturn:
         _fail(
             f"'{error.filename2 or error.filename}': {error.strerror}; give another path, or make room or rights for this one"
         )
-
     except Exception:
         _crash()
 

@@ -80,9 +80,9 @@ def input_warnings(fake: ImageSet, real: ImageSet) -> list[str]:
         warnings.append(
             f"{len(fake)} samples against {len(real)} reference images: distances with other counts are not comparable"
         )
-    lossy = [_lossy(images) for images in (fake, real)]
-    if None not in lossy and abs(lossy[0] - lossy[1]) > 0.5:  # type: ignore[operator]
-        jpeg, other = (fake, real) if lossy[0] > lossy[1] else (real, fake)  # type: ignore[operator]
+    of_fake, of_real = _lossy(fake), _lossy(real)
+    if of_fake is not None and of_real is not None and abs(of_fake - of_real) > 0.5:
+        jpeg, other = (fake, real) if of_fake > of_real else (real, fake)
         warnings.append(f"{jpeg.name} holds JPEG and {other.name} does not: the distance also measures JPEG artefacts")
     return warnings
 

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError
+from bench.options import check_fields
 from bench.space import ImageSpace, Space, TokenSpace, VectorSpace
 
 __all__ = [
@@ -138,10 +139,7 @@ class GenerativeModel(nn.Module, abc.ABC):
     @classmethod
     def make_config(cls, **config: Any) -> Any:
         """``Config(**config)``; an unknown key or an illegal value raises BenchError with one sentence."""
-        known = {field.name for field in dataclasses.fields(cls.Config)}
-        for key in config:
-            if key not in known:
-                raise BenchError(f"{cls.__name__} has no option '{key}'; {did_you_mean(key, known)}")
+        check_fields(cls.__name__, cls.Config, config)
         try:
             return cls.Config(**config)
         except (TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
+import numpy as np
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from bench.errors import BenchError, did_you_mean
@@ -46,12 +47,17 @@ def _check(owner: str, known: set[str], hints: dict[str, Any], options: Mapping[
 def _mismatch(kind: Any, value: Any) -> str | None:
     """Why ``value`` is not of this kind, or None. JSON's rules in strict mode: 1 is a float, 1.5 and "1" are no int."""
     try:
-        TypeAdapter(kind).validate_json(json.dumps(value, default=str), strict=True)
+        TypeAdapter(kind).validate_json(json.dumps(value, default=_as_json), strict=True)
     except ValidationError as error:
         return error.errors()[0]["msg"].replace("Input should be", "it should be")
     except PydanticUserError:  # an annotation of the user's own that has no JSON form
         return None
     return None
+
+
+def _as_json(value: Any) -> Any:
+    """From Python, numpy's numbers are numbers, and paths are text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _hints(owner: Any) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class FeatureBank:
             if needed and data is None:
                 raise BenchError(
                     f"extractor '{part.name}' is trained on the labelled data of the reference; give the name of a data set "
-                    f"as the reference, or choose another extractor"
+                    "as the reference, or choose another extractor"
                 )
             self.extractor = extractor(**needed, **part.options).to(torch.device(device))
             self.name, self.layers = self.extractor.name, self.extractor.layers

@@ -108,8 +108,9 @@ def test_a_data_set_is_a_reference_and_copies_of_its_training_half_are_said(digi
 
 def test_a_classifier_of_the_reference_reads_the_samples_as_in_a_suite(digits, tmp_path):
     scores = score_images(digits.test[:60], "digits", ("kernel",), "dataset-classifier")
-    classifier = DatasetClassifier(Digits().load())
-    fake, real = (extract(images, classifier)["features"] for images in (digits.test[:60], Digits().load().test))
+    data = Digits().load()
+    classifier = DatasetClassifier(data)
+    fake, real = (extract(images, classifier)["features"] for images in (digits.test[:60], data.test))
     (found,) = scores.measurements
     assert found.name == "kid_dataset_classifier"
     assert float(found) == pytest.approx(float(kernel_distance(real, fake)), rel=1e-5)

@@ -151,9 +151,9 @@ def scaling(
     console = Console()
     used = [where] if where == "cpu" or not counts else [where, *(f"cuda:{number}" for number in range(max(counts)))]
     with device_locks(used, lambda: _waiting(where)), Console(stderr=True).status("timing") as shown:
+        left_out = functools.partial(shown.console.print, style="yellow")
         points = []
         for axis, values in sizes.items():
-            left_out = functools.partial(shown.console.print, style="yellow")
             points += measure_axis(setup, axis, values, on_value=shown.update, on_failure=left_out)
         parallel = []
         for number in counts:

@@ -111,8 +111,9 @@ class _KernelMatrix:
         return _spectrum(self.matrix * torch.outer(root, root))
 
     def without_each_block(self) -> Iterator[Tensor]:
+        blocks = _block_of(self.n)
         for block in range(BLOCKS):
-            kept = torch.from_numpy(_block_of(self.n) != block)
+            kept = torch.from_numpy(blocks != block)
             yield _spectrum(self.matrix[kept][:, kept] / kept.sum())
 
 
@@ -131,8 +132,9 @@ class _SecondMoment:
         return _spectrum(self._sum(slice(None), weights))
 
     def without_each_block(self) -> Iterator[Tensor]:
+        blocks = _block_of(self.n)
         for block in range(BLOCKS):
-            left_out = np.flatnonzero(_block_of(self.n) == block)
+            left_out = np.flatnonzero(blocks == block)
             yield _spectrum((self.total - self._sum(left_out, None)) / (self.n - len(left_out)))
 
     def _sum(self, rows: slice | np.ndarray, weights: np.ndarray | None) -> Tensor:
