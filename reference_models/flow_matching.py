@@ -21,7 +21,9 @@ from reference_models.schedules import TIMES, draw_times, set_learning_rate
 SAMPLERS = (*ODE_SAMPLERS, "adaptive")
 COUPLINGS = ("independent", "optimal")
 PREDICTIONS = ("velocity", "data")
-NEAREST = 0.05  # to t = 1, where the velocity of predicted data is divided by 1 - t in training
+NEAREST = (
+    0.05  # to t = 1: in training, the velocity of predicted data is divided by no less; the adaptive solver stops there
+)
 
 
 class FlowMatching(GenerativeModel):
@@ -43,7 +45,8 @@ class FlowMatching(GenerativeModel):
         times: how training times are drawn, see ``draw_times``. noise_shift: how far the mean of logit-normal times lies
         towards noise; what is large in an image is decided there (None: 0.5 for images, else 0). coupling: of noise and data within a batch, "independent" or the
         "optimal" assignment (least sum of squared distances), whose paths cross less.
-        sampler: "euler", "midpoint", "heun" of ``steps`` steps with one or two evaluations each, or "adaptive".
+        sampler: "euler", "midpoint", "heun" of ``steps`` steps with one or two evaluations each (the last one of predicted data is
+        Euler's), or "adaptive".
         """
 
         learning_rate: float = 5e-3
@@ -69,13 +72,14 @@ class FlowMatching(GenerativeModel):
         self.noise_shift: float = c.noise_shift if c.noise_shift is not None else 0.5 if pixels else 0.0
         self.network = denoiser(space, c)
         self.optimizer = torch.optim.Adam(self.parameters(), betas=(0.9, 0.99), fused=True)
-        self.adaptive_nfe = 0  # network evaluations that the last adaptive sampling took
+        self.adaptive_nfe = 0  # network evaluations of the batch that was sampled last
 
     @property
     def nfe(self) -> int:
-        if self.config.sampler == "adaptive":
+        name, steps = self.config.sampler, self.config.steps
+        if name == "adaptive":
             return self.adaptive_nfe
-        return self.config.steps * EVALUATIONS[self.config.sampler]
+        return steps * EVALUATIONS[name] if self.prediction == "velocity" else (steps - 1) * EVALUATIONS[name] + 1
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
@@ -95,15 +99,18 @@ class FlowMatching(GenerativeModel):
         self.optimizer.step()
         return {"loss": loss.detach()}
 
-    def velocity(self, x: Tensor, t: float | Tensor, nearest: float = NEAREST) -> Tensor:
-        """dx/dt at time t, a number or ``(B,)``; noise is at t = 0, data at t = 1. nearest: smallest 1 - t that is divided by."""
-        times = torch.as_tensor(t, dtype=torch.float32, device=x.device).expand(len(x))
-        output = self.network(x, times).float()
+    def velocity(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """dx/dt at time t, a number or ``(B,)``; noise is at t = 0, data at t = 1 (where that of predicted data is infinite)."""
+        output = self._predict(x, t)
         if self.prediction == "velocity":
             return output
-        return (output - x) / (1 - times).clamp_min(nearest).view(-1, *[1] * (x.ndim - 1))
+        return (output - x) / (1 - torch.as_tensor(t, device=x.device)).view(-1, *[1] * (x.ndim - 1))
+
+    def _predict(self, x: Tensor, t: float | Tensor) -> Tensor:
+        return self.network(x, torch.as_tensor(t, dtype=torch.float32, device=x.device).expand(len(x))).float()
 
     def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
+        """Predicted data is reached by a last step of Euler, whatever the solver before it: at t = 1 its velocity is 0 / 0."""
         steps = options.get("steps", self.config.steps)
         name = options.get("sampler", self.config.sampler)
         calls = 0
@@ -111,14 +118,17 @@ class FlowMatching(GenerativeModel):
         def velocity(x: Tensor, t: float | Tensor) -> Tensor:
             nonlocal calls
             calls += 1
-            return self.velocity(x, t, 1 / steps)  # predicted data is reached by a last step of Euler
+            return self.velocity(x, t)
 
         x, times = generator.randn(*self.space.shape), uniform_times(0.0, 1.0, steps)
+        if self.prediction == "data":
+            times = uniform_times(0.0, 1 - NEAREST, steps) if name == "adaptive" else times[:-1]
+        x = sample_adaptive(velocity, x, times) if name == "adaptive" else ODE_SAMPLERS[name](velocity, x, times)
+        if self.prediction == "data":
+            x = self._predict(x, times[-1])
+            calls += 1
         if name == "adaptive":
-            x = sample_adaptive(velocity, x, times)
             self.adaptive_nfe = calls
-        else:
-            x = ODE_SAMPLERS[name](velocity, x, times)
         return x.clamp(-1, 1) if isinstance(self.space, ImageSpace) else x
 
 

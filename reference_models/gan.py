@@ -96,8 +96,7 @@ class GAN(GenerativeModel):
         with torch.set_grad_enabled(generator_too):
             fake = self.generate(torch.randn(len(batch), self.config.latent, device=batch.x.device))
 
-        scores = self.discriminate(torch.cat([batch.x, fake.detach()]))
-        real_scores, fake_scores = scores.chunk(2)
+        real_scores, fake_scores = self._scores(batch.x, fake.detach())
         d_loss = discriminator_loss(real_scores, fake_scores, self.config.loss)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         (d_loss + self.penalty(batch.x, fake)).backward()
@@ -117,6 +116,13 @@ class GAN(GenerativeModel):
             "generator": self.last_generator_loss,
             "advantage": advantage(real_scores, fake_scores),
         }
+
+    def _scores(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Of real and fake examples, in one batch; apart where a layer compares the examples of a batch, which would mix them."""
+        if self.config.minibatch_std:
+            return self.discriminate(real), self.discriminate(fake)
+        real_scores, fake_scores = self.discriminate(torch.cat([real, fake])).chunk(2)
+        return real_scores, fake_scores
 
     def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
         """What keeps the discriminator's slope in bounds, 0-d: of the loss "wgan-gp", and R1 where it is switched on."""

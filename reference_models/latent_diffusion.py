@@ -16,11 +16,9 @@ from torch import Tensor, nn
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space
 from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
 from reference_models.networks.build import DenoiserConfig, unet
-from reference_models.options import between, one_of, positive
+from reference_models.options import at_least_one, between, one_of, positive
 from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
 from reference_models.schedules import set_learning_rate
-
-LATENT_SIDE = 8  # images are halved until their latent maps are at most this high and wide
 
 
 class LatentDiffusion(GenerativeModel):
@@ -40,12 +38,14 @@ class LatentDiffusion(GenerativeModel):
     class Config(ProcessConfig, DenoiserConfig):
         """schedule ... times: see ``ProcessConfig``. width ... patch: of the denoiser, see ``DenoiserConfig``.
 
-        latent_channels: of the latent map. autoencoder_width: channels of the autoencoder. autoencoder_share: of the budget.
+        latent_channels: of the latent map. latent_side: images are halved until it is at most this high and wide, as far as their
+        sides are even. autoencoder_width: channels of the autoencoder. autoencoder_share: of the budget.
         kl_weight: of the divergence of the latents from N(0, 1) beside the squared error; it only keeps them from drifting away.
         """
 
         learning_rate: float = 5e-3
         latent_channels: int = 4
+        latent_side: int = 8
         autoencoder_width: int = 32
         autoencoder_learning_rate: float = 2e-3
         autoencoder_share: float = 0.4
@@ -57,6 +57,7 @@ class LatentDiffusion(GenerativeModel):
             ProcessConfig.__post_init__(self)
             DenoiserConfig.__post_init__(self)
             positive(self, "learning_rate", "autoencoder_learning_rate", "latent_channels", "autoencoder_width")
+            at_least_one(self, "latent_side")
             if not 0 < self.autoencoder_share < 1:
                 raise ValueError(f"autoencoder_share must lie between 0 and 1, got {self.autoencoder_share}")
             if self.kl_weight < 0:
@@ -68,7 +69,7 @@ class LatentDiffusion(GenerativeModel):
         super().__init__(space, **config)
         assert isinstance(space, ImageSpace)
         halvings, side = 0, (space.height, space.width)
-        while max(side) > LATENT_SIDE and side[0] % 2 == side[1] % 2 == 0:
+        while max(side) > self.config.latent_side and side[0] % 2 == side[1] % 2 == 0:
             halvings, side = halvings + 1, (side[0] // 2, side[1] // 2)
         channels, width = self.config.latent_channels, self.config.autoencoder_width
         self.latent_space = ImageSpace(channels, *side)

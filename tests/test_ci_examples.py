@@ -87,12 +87,12 @@ def place(tmp_path_factory):
     return folder, path, base, key
 
 
-def shell(folder, step, path, **environment):
+def shell(folder, step, path, expect=0, **environment):
     done = subprocess.run(
         ["bash", "-eo", "pipefail", "-c", step], cwd=folder, capture_output=True, text=True, timeout=120,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": path, **environment},
     )  # fmt: skip
-    assert done.returncode == 0, f"{step}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == expect, f"{step}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
@@ -107,6 +107,21 @@ def test_every_step_runs_and_leaves_what_the_workflow_uploads(place):
     assert "passed" in said[-1]
     for made in ("ab.json", "gate.md", "gate.xml", "badge.json", "results/ci/records.jsonl"):
         assert (folder / made).stat().st_size > 0
+
+
+def test_a_trial_that_fails_is_named_by_the_gate(place):
+    folder, path, base, _ = place
+    module = folder / "my_models.py"
+    sound = module.read_text()
+    module.write_text(sound.replace("self.work(2)", "raise MemoryError('no room')"))
+    try:
+        shell(folder, next(step for step in steps("github.yml") if "bench run" in step), path)
+        gate = next(step for step in steps("github.yml") if "bench gate" in step).replace("--ab ab.json", "")
+        failed = shell(folder, gate, path, expect=3, BASE=base)
+    finally:
+        module.write_text(sound)
+    assert "tiny" in failed
+    assert "no room" in (folder / "gate.md").read_text()
 
 
 def test_both_services_run_the_same_steps():

@@ -49,11 +49,11 @@ source = "the bill"
 """
 
 
-def trials(folder, curves):
+def trials(folder, curves, config=CONFIG):
     from bench.provenance import cpu_model
 
     path = folder / "benchmarks.toml"
-    path.write_text(CONFIG.replace("CURVES", curves).replace("PROCESSOR", re.escape(cpu_model())))
+    path.write_text(config.replace("CURVES", curves).replace("PROCESSOR", re.escape(cpu_model())))
     return {trial.model: trial for trial in plan(load_config(path), "curves", device="cpu")}
 
 
@@ -346,3 +346,18 @@ def test_no_price_no_money():
     run, thousand = costs.money_costs([speed], price, 100.0)
     assert (run, run.unit) == (1.0, "EUR")
     assert (thousand.low, thousand, thousand.high) == pytest.approx((1 / 11, 0.1, 1 / 9))
+
+
+@pytest.mark.parametrize(("sampler", "varies"), [("adaptive", True), ("euler", False)])
+def test_a_solver_that_chooses_its_steps_reports_those_of_the_sample_set(tmp_path, sampler, varies):
+    trial = trials(tmp_path, "", CONFIG.replace('"heun"', f'"{sampler}", learning_rate = 0.05'))["flow"]
+    record = run_trial(trial, tmp_path / "out")
+    assert record.status == "complete", record.reason
+    nfe = record.get("nfe")
+    if varies:
+        note = re.fullmatch(
+            r"the solver chooses its steps: (\d+) evaluations for a batch of 12, (\d+) for .*", nfe.note
+        )
+        assert int(note[1]) == nfe > int(note[2]), "until the slowest of the batch has arrived"
+    else:
+        assert (nfe, nfe.note) == (3, None)

@@ -254,3 +254,12 @@ def test_the_command_writes_a_table_and_json(sets, tmp_path):
     (measured,) = content["measurements"]
     assert measured["low"] <= measured["value"] <= measured["high"]
     assert content["floor"]["measurements"][0]["name"] == "kid_effnetlite0"
+
+
+def test_names_with_brackets_are_shown_as_they_are(digits, tmp_path):
+    folder = tmp_path / "run [1] x[" / "b]"
+    folder.mkdir(parents=True)
+    scores = score_images(as_npy(digits.test[:60], folder), "digits", ("kernel",))
+    text = io.StringIO()
+    Console(file=text, width=400).print(scores_renderable(scores))
+    assert f"{folder}/images.npy (60 images) against" in text.getvalue().replace("\n", "")

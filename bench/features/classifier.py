@@ -23,12 +23,13 @@ from bench.features.cache import default_folder
 from bench.features.extract import extract
 from bench.features.module import module_digest
 from bench.features.network import ConvNorm, NetworkExtractor, fold_batch_norms, pool
+from bench.features.resize import resize
 from bench.features.weights import load_state_dict, load_strictly, without_weights
 from bench.record import Measurement
 from bench.space import ImageSpace
 from bench.stats.intervals import wilson_interval
 
-RECIPE = "cnn 16-32-64-128 v1: AdamW 1e-2 one cycle, batch 64, shifts of 1/16"  # changes with anything that changes the weights
+RECIPE = "cnn 16-32-64-128 v2: AdamW 1e-2 one cycle, batch 64, shifts of 1/16"  # changes with anything that changes the weights
 BATCH = 64
 PEAK_RATE = 1e-2
 CHANNELS = (16, 32, 64, 128)
@@ -121,19 +122,20 @@ def _trained(data: Data, seed: int, epochs: int, folder: Path) -> SmallCNN:
 
 
 def train(data: Data, classes: int, seed: int, epochs: int) -> SmallCNN:
-    """Fit a SmallCNN to the training split: cross-entropy, random shifts, one-cycle learning rate."""
+    """Fit a SmallCNN to the training split, squared as extraction squares it: cross-entropy, random shifts, one-cycle learning rate."""
     labels = torch.as_tensor(data.train_labels)
-    planes = torch.from_numpy(np.ascontiguousarray(data.train)).permute(0, 3, 1, 2)
-    shift = max(1, planes.shape[2] // 16)
+    images = torch.from_numpy(np.ascontiguousarray(data.train))
+    side = max(images.shape[1:3])
+    shift = max(1, side // 16)
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
         network = SmallCNN(classes).train().to(memory_format=torch.channels_last)
-        steps = epochs * math.ceil(len(planes) / BATCH)
+        steps = epochs * math.ceil(len(images) / BATCH)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps)
         for _ in range(epochs):
-            for chosen in torch.randperm(len(planes)).split(BATCH):
-                batch = planes[chosen].expand(-1, 3, -1, -1).float().sub_(127.5).div_(127.5)
+            for chosen in torch.randperm(len(images)).split(BATCH):
+                batch = resize(images[chosen], side).expand(-1, 3, -1, -1).sub(127.5).div_(127.5)
                 logits = network(_shifted(batch, shift))["logits"]
                 optimizer.zero_grad()
                 F.cross_entropy(logits, labels[chosen]).backward()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.errors import BenchError, did_you_mean
-from bench.report.columns import GROUPS, HARDWARE_GROUPS, Column, group_and_importance
+from bench.report.columns import GROUPS, HARDWARE_GROUPS, Column, group_and_importance, is_verdict
 from bench.stats.intervals import Estimate, t_interval, wilson_interval
 
 if TYPE_CHECKING:
@@ -104,7 +104,13 @@ def cell_of(measured: pd.DataFrame, column: Column) -> Estimate | None:
             "protocol; a trial measures each quantity once"
         )
     values = here.value.to_numpy(dtype=float)
-    if len(values) > 2 and set(values) == {0.0, 1.0} and here.low.isna().all():
+    alike = len(set(values)) == 1  # of a verdict all zeros or all ones say no more than n seeds can
+    if (
+        len(values) > 2
+        and set(values) <= {0.0, 1.0}
+        and here.low.isna().all()
+        and (is_verdict(column.metric) or not alike)
+    ):
         return wilson_interval(values.sum(), len(values))
     estimate = t_interval(values)
     low, high = here.low.iloc[0], here.high.iloc[0]

@@ -9,11 +9,14 @@ GROUPS = (
     "diversity",
     "memorisation",
     "reconstruction and likelihood",
+    "latent space",
     "speed",
     "memory and size",
     "cost",
     "training",
+    "judge",
 )
+"""In the order of the tables; the last: how good the classifiers are by which models are judged."""
 
 HEADLINE_IMPORTANCE = 10
 """Columns up to this importance say how good and how fast a model is; the others explain it."""
@@ -52,6 +55,7 @@ _KNOWN: dict[str, tuple[str, int]] = {
     "sprite_error": ("quality", 16),
     "reverse_kl": ("diversity", 19),
     "factor": ("diversity", 19),
+    "repetitions": ("diversity", 19),
     "collapsed": ("diversity", 19),
     "intra": ("diversity", 19),
     "authpct": ("memorisation", 10),
@@ -75,6 +79,11 @@ _KNOWN: dict[str, tuple[str, int]] = {
     "mse": ("reconstruction and likelihood", 20),
     "rfd": ("reconstruction and likelihood", 20),
     "rfid": ("reconstruction and likelihood", 20),
+    "ppl": ("latent space", 21),
+    "interpolation_smoothness": ("latent space", 21),
+    "path_linearity": ("latent space", 21),
+    "codes_used": ("latent space", 22),
+    "code_perplexity": ("latent space", 22),
     "sampling_throughput": ("speed", 3),
     "training_throughput": ("speed", 7),
     "time_to_first_sample": ("speed", 15),
@@ -111,7 +120,12 @@ _KNOWN: dict[str, tuple[str, int]] = {
     "gradient_spike": ("training", 29),
     "discriminator": ("training", 28),
     "ema_lag": ("training", 30),
+    "accuracy": ("judge", 34),
+    "mode_classifier_accuracy": ("judge", 34),
+    "condition_consistency_ceiling": ("judge", 34),
 }
+
+_VERDICTS = ("collapsed", "memorised", "training_collapsed")
 
 _UNIT_GROUPS = {
     "s": "speed", "ms": "speed", "min": "speed", "steps": "training", "images": "training",
@@ -129,6 +143,11 @@ def group_and_importance(metric: str, unit: str = "1") -> tuple[str, int]:
     if unit.endswith("/s"):
         return ("speed", 40)
     return (_UNIT_GROUPS.get(unit.partition("/")[0], "quality"), 40)
+
+
+def is_verdict(metric: str) -> bool:
+    """Whether a metric says yes (1) or no (0) of a trial: over seeds, a share of them and no mean of measured values."""
+    return any(metric == name or metric.startswith(name + "_") for name in _VERDICTS)
 
 
 @dataclasses.dataclass(frozen=True)

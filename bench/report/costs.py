@@ -66,7 +66,10 @@ def _sections(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _time_to_quality(records: Sequence[Record], metric: str) -> Iterator[str]:
-    target, origin = target_of(records, metric)
+    found = target_of(records, metric)
+    if found is None:
+        return
+    target, origin = found
     yield "## Time to quality"
     yield (
         f"Target: {metric} ≤ {format_number(target, 3)} ({origin}). Reached: runs that did, with the 95 % interval of their share "

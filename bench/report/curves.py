@@ -125,8 +125,9 @@ def crossing(curve: Sequence[Point], target: float) -> tuple[float, Point] | Non
     return None
 
 
-def target_of(records: Sequence[Record], metric: str) -> tuple[float, str]:
-    """(target, where it comes from): the suite's, else the quality that half of the models end with."""
+def target_of(records: Sequence[Record], metric: str) -> tuple[float, str] | None:
+    """(target, where it comes from): the suite's, else the quality that half of the models end with. None where no run has come
+    to its end."""
     for record in reversed(records):
         target = record.config.get("target")
         if target and target["metric"] == metric:
@@ -136,6 +137,8 @@ def target_of(records: Sequence[Record], metric: str) -> tuple[float, str]:
         value = _value(record.measurements, metric)
         if value is not None:
             finals.setdefault(record.model, []).append(value)
+    if not finals:
+        return None
     return statistics.median(map(statistics.fmean, finals.values())), "what half of the models end with"
 
 

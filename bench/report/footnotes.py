@@ -51,12 +51,9 @@ def _better(a: float, b: float, column: Column) -> bool:
 
 
 def _setting(board: Leaderboard, about: Mapping[str, str]) -> dict[str, str]:
-    samples = sorted({n for c in board.columns if c.group in ("quality", "diversity") for n in c.samples})
     setting = {"budget": board.budget} if board.budget else {}
     setting.update(about)
     setting["seeds"] = ", ".join(map(str, board.seeds))
-    if samples:
-        setting["samples scored a trial"] = " or ".join(f"{n:,}" for n in samples)
     return setting
 
 
@@ -65,6 +62,7 @@ def _values(board: Leaderboard) -> Iterator[str]:
     said = {
         "t": "a ± b: mean over training seeds with the half-width of its 95 % t interval.",
         "min-max": "a [b, c] of two seeds: their mean and range, which is not a 95 % interval.",
+        "wilson": "Verdicts, which say yes or no of each seed: the share of seeds with its 95 % Wilson interval.",
         "sampling": "Where there is one seed, or the seed changes nothing, the interval is the sampling error of one sample set.",
     }
     yield " ".join(

@@ -17,12 +17,12 @@ KEY_COLUMNS = 7
 SECTION_TITLES = {"incomplete": "not ranked: incomplete", "baseline": "baselines, not ranked"}
 
 
-def leaderboard_markdown(boards: Sequence[Leaderboard], about: Mapping[str, str] | None = None) -> str:
+def leaderboard_markdown(boards: Sequence[Leaderboard], about: Mapping[str, Mapping[str, str]] | None = None) -> str:
     """The text of ``leaderboard.md``: for each data set a table of key columns, footnotes and all other columns folded away.
 
-    about: what the results do not say themselves, label -> text, for the footnotes.
+    about: what the results do not say themselves, data set -> label -> text, for the footnotes.
     """
-    return "\n".join(board_markdown(board, about) for board in boards)
+    return "\n".join(board_markdown(board, (about or {}).get(board.dataset)) for board in boards)
 
 
 def board_markdown(board: Leaderboard, about: Mapping[str, str] | None = None) -> str:

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from bench.record import Measurement
 from bench.report.numbers import format_number
@@ -22,7 +23,7 @@ ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 def scores_renderable(scores: Scores) -> RenderableType:
     """Table and warnings for a terminal."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=_title(scores), title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(_title(scores)), title_justify="left")
     with_units = any(measurement.unit != "1" for measurement in scores.measurements)
     table.add_column("metric", overflow="fold")
     for header in ("value", "95 % interval", "n", *(["unit"] if with_units else []), "floor"):
@@ -30,15 +31,15 @@ def scores_renderable(scores: Scores) -> RenderableType:
     for measurement in scores.measurements:
         floor = scores.floor.get(measurement.name)
         cells = [
-            f"{measurement.name} {ARROWS[measurement.direction]}".strip(),
+            escape(f"{measurement.name} {ARROWS[measurement.direction]}".strip()),
             format_number(measurement.value, 4),
             _interval(measurement),
             "" if measurement.n is None else f"{measurement.n:,}",
         ]
         if with_units:
-            cells.append("" if measurement.unit == "1" else measurement.unit)
+            cells.append("" if measurement.unit == "1" else escape(measurement.unit))
         table.add_row(*cells, "" if floor is None else format_number(floor.value, 4))
-    lines: list[RenderableType] = [table, f"floor: {scores.floor_means}"]
+    lines: list[RenderableType] = [table, Text(f"floor: {scores.floor_means}")]
     lines += [f"[yellow]warning:[/] {escape(warning)}" for warning in scores.warnings]
     return Group(*lines)
 

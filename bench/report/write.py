@@ -23,12 +23,12 @@ def write_report(store: ResultStore, console: Console) -> list[Leaderboard]:
     boards = leaderboards(
         to_frame(records), rank_by=rank_by(records), objectives=objectives(records), first=columns(records)
     )
-    about = setting(records)
+    about = {board.dataset: setting([r for r in records if r.dataset == board.dataset]) for board in boards}
     write_atomically(store.folder / "leaderboard.md", leaderboard_markdown(boards, about).encode())
     write_atomically(store.folder / "leaderboard.csv", leaderboard_csv(boards).encode())
     pictures = write_pictures(store, records, boards) + write_training(store, records) + write_curves(store, records)
     for board in boards:
-        console.print(leaderboard_renderable(board, min(console.width, 160), about))
+        console.print(leaderboard_renderable(board, min(console.width, 160), about[board.dataset]))
     console.print(f"wrote {store.folder}/leaderboard.md, leaderboard.csv and {pictures} pictures", highlight=False)
     return boards
 
@@ -99,7 +99,7 @@ def stored_samples(folder: Path, record: Record) -> np.ndarray | None:
 
 
 def setting(records: list[Record]) -> Mapping[str, str]:
-    """What footnotes say of the machine and the protocol, from the records themselves."""
+    """What footnotes say of the machine and the protocol, from the records of one data set themselves."""
     complete = [record for record in records if record.status == "complete"]
     if not complete:
         return {}
@@ -117,6 +117,8 @@ def setting(records: list[Record]) -> Mapping[str, str]:
     }
     if extractors := extractor_names(last.config):
         about["extractor"] = f"{extractors} ({last.training.get('extractor_version', '')})"
+    if samples := sorted({int(r.config["samples"]) for r in complete if "samples" in r.config}):
+        about["samples scored a trial"] = " or ".join(f"{n:,}" for n in samples)
     return about
 
 

@@ -32,6 +32,7 @@ def sample(run: State, model: GenerativeModel) -> np.ndarray:
         samples, laps = draw(model, trial.samples, seed, batch, lambda done: run.phase(f"sampling {done}"))
         meters.stop()
         run.costs += meters.memory
+        in_batch = _evaluations(model)
         if trial.role == "trained":
             run.costs += meters.energy(trial.samples, run.idle_watts)
             run.phase("timing the sampler")
@@ -42,10 +43,26 @@ def sample(run: State, model: GenerativeModel) -> np.ndarray:
             run.watched["sampling"] = watch.stop()
             run.costs += costs.sampling_costs(many, batch, single, machine.warning(run.watched["sampling"]))
             _count_sampling(run, model, seed, first)
-            if isinstance(model, Iterative):
-                run.costs.append(exact("nfe", model.nfe))
+            if in_batch is not None:
+                run.costs.append(
+                    exact(
+                        "nfe", in_batch, note=_by_batch(trial.samples % batch or batch, in_batch, _evaluations(model))
+                    )
+                )
     run.artifacts["samples"] = provenance.hashlib.sha256(samples.tobytes()).hexdigest()
     return samples
+
+
+def _evaluations(model: GenerativeModel) -> int | None:
+    """NFE of what was sampled last, None where a network is not evaluated several times."""
+    return model.nfe if isinstance(model, Iterative) else None
+
+
+def _by_batch(batch: int, in_batch: int, alone: int | None) -> str | None:
+    """What to say of a solver that chooses its own steps: it goes on until the slowest sample of a batch has arrived."""
+    if alone == in_batch:
+        return None
+    return f"the solver chooses its steps: {in_batch} evaluations for a batch of {batch}, {alone} for one sample alone"
 
 
 def _count_sampling(run: State, model: GenerativeModel, seed: int, seconds: float) -> None:

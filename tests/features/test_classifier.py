@@ -42,6 +42,16 @@ def test_recognises_held_out_digits(classifier: DatasetClassifier) -> None:
     assert float((logits.argmax(1).numpy() == digits().test_labels).mean()) == classifier.accuracy
 
 
+def test_images_that_are_not_square_are_trained_on_as_they_are_read(tmp_path: Path) -> None:
+    """Digits squeezed to 8 x 4 are stretched back to 8 x 8 in training as in extraction."""
+    square = digits()
+    train, test = (images.reshape(-1, 8, 4, 2, 1).mean(3).astype(np.uint8) for images in (square.train, square.test))
+    data = Data("squeezed", ImageSpace(1, 8, 4), train, test, square.train_labels, square.test_labels, square.classes)
+    classifier = DatasetClassifier(data, folder=tmp_path)
+    assert "side=8 " in classifier.version
+    assert classifier.accuracy > 0.9
+
+
 def test_layers_and_version(classifier: DatasetClassifier) -> None:
     assert classifier.layers == {"features": 128, "logits": 10}
     assert classifier(torch.zeros(2, 8, 8, 1, dtype=torch.uint8))["features"].shape == (2, 128)

@@ -83,6 +83,17 @@ def test_augmentations_move_and_cut_within_bounds() -> None:
     assert torch.equal(moved.sum((2, 3)), marked.sum((2, 3))), "a pixel moves with all its channels"
 
 
+@pytest.mark.parametrize("space", [ImageSpace(1, 8, 8), VectorSpace(2)], ids=str)
+def test_minibatch_std_compares_real_with_real_and_fake_with_fake(space: ImageSpace | VectorSpace) -> None:
+    """Six real and six fake examples make three groups of four: the scores of the real ones must not know the fake ones."""
+    torch.manual_seed(0)
+    model = GAN(space, width=8, minibatch_std=True, spectral_norm=False).eval()
+    real, fake = torch.randn(2, 6, *space.shape)
+    scores, _ = model._scores(real, fake)
+    torch.testing.assert_close(scores, model._scores(real, 3 * fake)[0])
+    torch.testing.assert_close(scores, model.discriminate(real))
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("space", [ImageSpace(1, 8, 8), VectorSpace(2)], ids=str)
 def test_every_switch_trains(loss: str, space: ImageSpace | VectorSpace) -> None:

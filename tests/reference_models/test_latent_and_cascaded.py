@@ -71,12 +71,15 @@ def test_super_resolution_keeps_the_small_image(digits: Tensor, train: Callable)
 def test_evaluations_and_wrong_options() -> None:
     assert CascadedDiffusion(ImageSpace(1, 32, 32), width=8, steps=20, enlarging_steps=5).nfe == 25
     assert LatentDiffusion(ImageSpace(1, 8, 8), width=8, sampler="heun", steps=5).nfe == 9
+    assert LatentDiffusion(ImageSpace(1, 32, 32), width=8).latent_space.shape == (4, 8, 8)
+    assert LatentDiffusion(ImageSpace(1, 32, 32), width=8, latent_side=16).latent_space.shape == (4, 16, 16)
     for model, wrong in (
         (CascadedDiffusion, {"augmentation": 0.9}),
         (CascadedDiffusion, {"patch": 2}),
         (CascadedDiffusion, {"smallest": 0}),
         (LatentDiffusion, {"autoencoder_share": 1.0}),
         (LatentDiffusion, {"kl_weight": -1.0}),
+        (LatentDiffusion, {"latent_side": 0}),
     ):
         with pytest.raises(BenchError, match=next(iter(wrong))):
             model(ImageSpace(1, 8, 8), **wrong)

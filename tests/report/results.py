@@ -5,6 +5,7 @@ import pandas as pd
 KID, FD, COVERAGE = "kid_effnetlite0", "fd_effnetlite0", "coverage_effnetlite0"
 SPEED, MEMORY, SIZE, BITS = "sampling_throughput", "peak_memory", "parameters", "bits_per_dim_upper_bound"
 MONEY = "cost_per_run"
+COLLAPSED = "training_collapsed"
 
 KINDS = {
     KID: ("1", "lower", 500),
@@ -15,6 +16,7 @@ KINDS = {
     SIZE: ("1", "lower", 1),
     BITS: ("bits/dim", "lower", 300),
     MONEY: ("USD", "lower", 1),
+    COLLAPSED: ("1", "lower", 300),
 }
 
 

@@ -92,6 +92,14 @@ def test_the_target_is_the_suites_or_what_half_of_the_models_end_with():
     assert target_of([record("a", 0, (1, 1, 1), 1, target=target)], KID) == (0.3, "set by the suite")
 
 
+def test_runs_that_all_failed_after_a_checkpoint_have_curves_and_no_target():
+    failed = [record("a", seed, (0.5, 0.3, 0.2), None, status="diverged") for seed in range(2)]
+    assert target_of(failed, KID) is None
+    text = costs_markdown(failed)
+    assert "Time to quality" not in text
+    assert "Rank by budget" in text
+
+
 def test_ranks_change_with_the_budget():
     early = [record("early", s, (0.3, 0.3, 0.3), 0.3) for s in range(2)]
     late = [record("late", s, (0.9, 0.5, 0.29), 0.1) for s in range(2)]

@@ -6,9 +6,10 @@ import pytest
 from scipy import stats
 
 from bench.errors import BenchError
+from bench.report.columns import group_and_importance
 from bench.report.leaderboard import leaderboard, leaderboards
 
-from .results import COVERAGE, FD, KID, MEMORY, SPEED, example, failure, frame, rows
+from .results import COLLAPSED, COVERAGE, FD, KID, MEMORY, SPEED, example, failure, frame, rows
 
 
 def test_cells_are_means_over_seeds_with_t_intervals():
@@ -19,6 +20,33 @@ def test_cells_are_means_over_seeds_with_t_intervals():
     expected = stats.ttest_1samp(values, 0).confidence_interval()
     assert (cell.value, cell.low, cell.high) == pytest.approx((values.mean(), expected.low, expected.high))
     assert cell.n == 5
+
+
+def test_verdicts_of_few_seeds_are_shares_and_separate_nobody():
+    """0 of 3 seeds collapsed leaves room for every second one; a t interval of three zeros would not."""
+    verdicts = {"a": [0, 0, 0], "b": [1, 1, 1], "c": [0, 1, 0]}
+    board = leaderboard(frame(*(rows(model, {KID: [1, 2, 3], COLLAPSED: v}) for model, v in verdicts.items())))
+    cells = {model: board.row(model).cells[board.column(COLLAPSED)] for model in verdicts}
+    assert {cell.method for cell in cells.values()} == {"wilson"}
+    assert (cells["a"].low, cells["a"].high) == (0, pytest.approx(0.5615, abs=1e-4))
+    assert (cells["b"].low, cells["b"].high) == (pytest.approx(0.4385, abs=1e-4), 1)
+    assert board.column(COLLAPSED) not in board.best
+
+
+@pytest.mark.parametrize(
+    ("metric", "group"),
+    [
+        ("repetitions_effnetlite0", "diversity"),
+        ("ppl_w_full_l2", "latent space"),
+        ("codes_used", "latent space"),
+        ("code_perplexity", "latent space"),
+        ("accuracy_dataset_classifier", "judge"),
+        ("classification_accuracy_score", "quality"),
+        ("a_metric_of_a_plugin", "quality"),
+    ],
+)
+def test_groups(metric, group):
+    assert group_and_importance(metric)[0] == group
 
 
 def test_order_sections_and_rank_ranges():
