@@ -83,6 +83,7 @@ class BenchTrial:
         """
         from pydantic import ValidationError
 
+        from bench.measure.lock import device_lock
         from bench.plan import plan
         from bench.suite import Config
         from bench.trial import run_trial
@@ -102,7 +103,10 @@ class BenchTrial:
         except ValidationError as error:
             raise BenchError(f"bench_trial: {_argument(error)}") from None
         trials = plan(settings, SUITE, device=device, models=[name])
-        records = [run_trial(trial, self.work / trial.id) for trial in trials]
+        records = []
+        for trial in trials:
+            with device_lock(trial.device):  # tests that run side by side would time each other
+                records.append(run_trial(trial, self.work / trial.id))
         ended = [f"seed {r.seed} {r.status}: {r.reason}" for r in records if r.status != "complete"]
         if ended:
             pytest.fail("; ".join(ended), pytrace=False)

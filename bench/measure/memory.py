@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -25,8 +27,23 @@ class PeakMemory:
 
     def reset(self) -> None:
         """Start a new phase. On CUDA the allocator gives back what it keeps unused, or an earlier phase's would count as reserved."""
+        self._before = 0.0
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        self._restart()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """What happens inside is not the phase's: its peak does not count. (What CUDA's allocator reserves for it does, and on a CPU
+        what the process keeps of it.)"""
+        self._before = self.peak_mib()
+        try:
+            yield
+        finally:
+            self._restart()
+
+    def _restart(self) -> None:
+        if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
             self._resettable = _reset_high_water_mark()
@@ -34,8 +51,8 @@ class PeakMemory:
     def peak_mib(self) -> float:
         """The peak so far: allocated bytes on CUDA, resident bytes on a CPU."""
         if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) / 2**20
-        return _status_mib("VmHWM") or _lifetime_peak_mib()
+            return max(self._before, torch.cuda.max_memory_allocated(self.device) / 2**20)
+        return max(self._before, _status_mib("VmHWM") or _lifetime_peak_mib())
 
     def measure(self, name: str) -> Measurement:
         """The peak in MiB."""

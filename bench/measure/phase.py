@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -33,6 +34,10 @@ class PhaseMeters:
         """Something else happens now that takes memory and energy: the peak counts until here, energy not at all."""
         if self._interrupted_at is None:
             self._interrupted_at = self._peak.peak_mib()
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """A short look at the model, whose memory is not the phase's."""
+        return self._peak.aside()
 
     def resume(self) -> None:
         """The phase began in an earlier process, whose energy nobody knows here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -98,14 +99,24 @@ def _of_stage(stage: Stage, metric: Part, strengths: int | None) -> Iterator[Tas
 
 
 def run(tasks: Sequence[Task], journal: Journal, on_task: Callable[[Task], None] | None = None) -> list[Reading]:
-    """All readings of ``tasks``; those of the clean data stand under the corruption ``clean``."""
+    """All readings of ``tasks``; those of the clean data stand under the corruption ``clean``. Where a metric cannot be computed any
+    more under a corruption, each of its clean measurements has the value NaN."""
     found: list[Reading] = []
+    clean: dict[tuple[str, str], list[Reading]] = {}
     for task in tasks:
         if on_task:
             on_task(task)
         if task.key not in journal.kept:
             journal.add(task.key, measure(task))
-        found += journal.kept[task.key]
+        readings, of = journal.kept[task.key], (task.stage.name, task.metric.name)
+        if task.strength == 0:
+            clean.setdefault(of, readings)
+        found += readings or [
+            dataclasses.replace(
+                reading, corruption=task.corruption.name, strength=task.strength, repeat=task.repeat, value=math.nan
+            )
+            for reading in clean.get(of, ())
+        ]
     return found
 
 
@@ -120,7 +131,7 @@ def measure(task: Task) -> list[Reading]:
     except (BenchError, ValueError, np.linalg.LinAlgError):
         if task.strength == 0:
             raise
-        return []  # a corruption that leaves nothing to measure, a class without samples for one
+        return []  # a corruption that leaves nothing to measure: a class without samples, for one
     corruption = task.corruption.name if task.strength > 0 else "clean"
     return [
         Reading(

@@ -100,7 +100,7 @@ def _train(
             on_progress=lambda state: run.emit({"event": "progress", **state}),
             checkpoints=checkpoint_shares(run.trial.checkpoints),
             on_checkpoint=checkpoint,
-            watch=diagnostics.block,
+            watch=lambda so_far, share: diagnostics.block(so_far, share, meters.aside),
             resume=resume,
         )
         meters.stop()

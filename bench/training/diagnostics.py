@@ -5,9 +5,11 @@ Everything is read at the end of a block of steps and off the clock, so that a w
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,8 @@ PIXELS = 8
 
 FEWEST_BLOCKS = 12
 
+Aside = Callable[[], contextlib.AbstractContextManager[None]]
+
 
 @dataclasses.dataclass
 class Snapshot:
@@ -65,8 +69,9 @@ class Diagnostics:
         self._due = [share / SNAPSHOTS for share in range(1, SNAPSHOTS + 1)]
         self._lags: list[float] = []
 
-    def block(self, result: TrainingResult, share: float) -> float:
-        """Look at the model after a block; share: of the budget used. Returns the seconds that this took."""
+    def block(self, result: TrainingResult, share: float, aside: Aside = contextlib.nullcontext) -> float:
+        """Look at the model after a block; share: of the budget used. aside: samples are drawn inside, off the meters. Returns the
+        seconds that this took."""
         began = time.perf_counter()
         for name, optimizer in self.model.optimizers().items():
             norm = gradient_norm(optimizer)
@@ -78,7 +83,8 @@ class Diagnostics:
                 self._lags.append(self.average.lag())
             if self._real is not None:
                 trained = result.warmup_seconds + sum(result.block_seconds)
-                self._snapshot(result.steps, SNAPSHOT_SHARE * trained / share / SNAPSHOTS)
+                with aside():
+                    self._snapshot(result.steps, SNAPSHOT_SHARE * trained / share / SNAPSHOTS)
         return time.perf_counter() - began
 
     def _snapshot(self, step: int, allowed_seconds: float) -> None:

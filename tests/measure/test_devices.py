@@ -221,6 +221,20 @@ def test_memory_of_a_phase_on_cuda(driver, monkeypatch):
     assert found == {"peak": 64, "peak_reserved": 96, "peak_process": 300}
 
 
+def test_a_look_at_the_model_is_no_memory_of_training_on_cuda(monkeypatch):
+    peaks = {"now": 64}
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peaks.update(now=10))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peaks["now"] * 2**20)
+    peak = PeakMemory(CUDA)
+    peaks["now"] = 64
+    with peak.aside():
+        peaks["now"] = 500
+    assert peak.peak_mib() == 64
+    peaks["now"] = 70
+    assert peak.peak_mib() == 70
+
+
 def test_the_watch_sees_clocks_throttling_and_strangers(driver):
     watch = machine.Watch(CUDA)
     driver.reasons = 0x40

@@ -213,7 +213,7 @@ def test_percentiles_by_name():
 
 
 def test_planted_memory_is_found():
-    """64 MiB held inside a phase raise its peak by 64 MiB, in a process of its own."""
+    """64 MiB held inside a phase raise its peak by 64 MiB, in a process of its own; 256 MiB held aside do not."""
     code = """
 import torch
 from bench.measure.memory import PeakMemory
@@ -222,6 +222,8 @@ del_me = torch.ones(2**18)  # pages in the library's code
 del del_me
 empty = PeakMemory(cpu).measure("peak")
 peak = PeakMemory(cpu)
+with peak.aside():
+    torch.ones(256 * 2**18)
 block = torch.ones(64 * 2**18)  # 64 MiB of float32
 held = peak.measure("peak")
 del block

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bench import registry
+from bench.data.digits import Digits
 from bench.metrics.base import Metric
 from bench.record import Measurement
 from bench.sanity import trial
@@ -64,6 +65,28 @@ def test_a_metric_that_does_not_respond_fails(monkeypatch, tmp_path):
     blind = try_metrics("digits", "dataset-classifier", ["kernel"], n=60, repeats=3, strengths=1, points=())
     assert {finding.corruption for finding in blind.failures} == {"noise", "blur", "jpeg", "mode-dropping"}
     assert "NOT FOUND" in page(blind)
+
+
+class GivesUp(AlwaysOne):
+    """A metric that can be computed on images of the data set alone."""
+
+    def measure(self, evidence):
+        data = Digits().load()
+        known = {image.tobytes() for image in (*data.train, *data.test)}
+        if not known.issuperset(image.tobytes() for image in evidence.samples):
+            raise ValueError("cannot be computed")
+        return super().measure(evidence)
+
+
+def test_a_metric_that_cannot_be_computed_under_a_corruption_fails(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    part = trial.Part(name="kernel", target=f"{__name__}:GivesUp", digest="x")
+    monkeypatch.setattr(trial, "part_of", lambda name, options=None: part)
+    outcome = try_metrics("digits", "dataset-classifier", ["kernel"], n=60, repeats=3, strengths=1, points=())
+    failed = {finding.corruption: finding for finding in outcome.failures}
+    assert set(failed) == {"noise", "blur", "jpeg", "mode-dropping"}
+    assert all(len(failed[name].values) == 1 for name in ("noise", "blur", "jpeg")), "a value on clean data alone"
+    assert "NOT FOUND" in page(outcome)
 
 
 def reading(value, strength, repeat, corruption="noise", name="kid", direction="lower"):
