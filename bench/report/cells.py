@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.errors import BenchError, did_you_mean
+from bench.prices import PRICE_OF
 from bench.report.columns import GROUPS, HARDWARE_GROUPS, Column, group_and_importance, is_verdict
 from bench.stats.intervals import Estimate, t_interval, wilson_interval
 
@@ -120,13 +122,31 @@ def cell_of(measured: pd.DataFrame, column: Column) -> Estimate | None:
 
 
 def notes_of(measured: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """Warnings that measurements carry -> ``metric (model, model)`` each."""
+    """Warnings that measurements carry -> ``metric (model, model)`` each; those that concern the most important column first.
+
+    Warnings that differ in their figures alone are one, with "…" for the figures. What a verdict says of its reasons is no warning.
+    """
     if "note" not in measured:
         return {}
+    noted = measured[measured.note.notna() & ~measured.metric.map(is_verdict)]
+    first: dict[str, int] = {}
     found: dict[str, tuple[str, ...]] = {}
-    for note, part in measured[measured.note.notna()].groupby("note", sort=False):
-        found[str(note)] = tuple(
-            f"{metric} ({', '.join(dict.fromkeys(cells.model))})"
-            for metric, cells in part.groupby("metric", sort=False)
+    for _, part in noted.groupby(noted.note.map(_without_figures), sort=False):
+        text = str(part.note.iloc[0]) if part.note.nunique() == 1 else _without_figures(part.note.iloc[0])
+        found[text] = tuple(
+            f"{metric} ({_rows(cells, measured)})" for metric, cells in part.groupby("metric", sort=False)
         )
-    return found
+        first[text] = min(group_and_importance(m, u)[1] for m, u in zip(part.metric, part.unit))
+    return {text: found[text] for text in sorted(found, key=first.__getitem__)}
+
+
+def _without_figures(note: str) -> str:
+    """The same text for warnings of one kind; prices are told apart by their dates."""
+    return note if note.startswith(PRICE_OF) else re.sub(r"\d+(?:[.,]\d+)*%?", "…", note)
+
+
+def _rows(cells: pd.DataFrame, measured: pd.DataFrame) -> str:
+    """The models whose cells these are; "every row" where no other has the metric."""
+    models = list(dict.fromkeys(cells.model))
+    every = measured[measured.metric == cells.metric.iloc[0]].model.nunique()
+    return "every row" if len(models) == every > 2 else ", ".join(models)

@@ -14,7 +14,7 @@ from bench.report.leaderboard import leaderboard, leaderboards
 from bench.report.markdown import board_markdown, escape, leaderboard_csv, leaderboard_markdown
 from bench.report.terminal import leaderboard_renderable
 
-from .results import BITS, COVERAGE, FD, KID, MONEY, SPEED, example, failure, frame, rows
+from .results import BITS, COLLAPSED, COVERAGE, FD, KID, MONEY, SPEED, example, failure, frame, rows
 
 
 def tables(markdown):
@@ -95,6 +95,24 @@ def test_a_price_is_said_with_its_day_before_all_warnings():
     board = leaderboard(frame(*parts))
     assert f"P{price[1:]}: cost_per_run (vae)." in footnotes(board)
     assert not any("price" in warning for warning in warnings(board))
+
+
+def test_warnings_of_important_columns_come_first_and_figures_are_folded():
+    def noted(model, metric, values, *notes):
+        return [{**line, "note": note} for line, note in zip(rows(model, {metric: values}), notes)]
+
+    board = leaderboard(
+        frame(
+            *(noted(m, BITS, [3.0, 3.1], "too few: 3 of 20", "too few: 4 of 20") for m in ("a", "b", "c")),
+            *(rows(m, {KID: [0.1, 0.2]}) for m in ("a", "b", "c")),
+            noted("a", SPEED, [5, 6], None, "other work ran on the machine"),
+            noted("a", COLLAPSED, [0, 1], "repetitions 3%; a verdict", "repetitions 80%; a verdict"),
+        )
+    )
+    assert list(warnings(board)) == [
+        "Note on sampling_throughput (a): other work ran on the machine.",
+        "Note on bits_per_dim_upper_bound (every row): too few: … of ….",
+    ]
 
 
 def test_footnotes_say_what_the_reader_must_know():
