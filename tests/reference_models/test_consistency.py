@@ -32,6 +32,17 @@ def test_levels_double_and_keep_their_ends() -> None:
         assert float(level_weights(grid).sum()) == pytest.approx(1, abs=1e-5)
 
 
+def test_the_network_is_told_neighbouring_levels_as_nearly_the_same() -> None:
+    """In none of its sinusoids' angles may two neighbours of the finest grid differ by more than a small part of a turn."""
+    model = Consistency(VectorSpace(2))
+    told = model.told(model.levels(1.0))
+    assert told[0] == 0
+    assert float(told[-1]) == pytest.approx(model.config.time_scale)
+    fastest = float(model.network.condition.time[0].frequencies.max())
+    assert float(told.diff().min()) > 0
+    assert fastest * float(told.diff().max()) < 0.5
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 def test_learns_a_two_point_distribution(steps: int, train: Callable) -> None:
     torch.manual_seed(0)
@@ -45,6 +56,6 @@ def test_learns_a_two_point_distribution(steps: int, train: Callable) -> None:
 
 
 def test_wrong_options() -> None:
-    for wrong in ({"steps": 3}, {"levels": [20, 10]}, {"middle": 100.0}, {"learning_rate": 0.0}):
+    for wrong in ({"steps": 3}, {"levels": [20, 10]}, {"middle": 100.0}, {"learning_rate": 0.0}, {"time_scale": 0.0}):
         with pytest.raises(BenchError, match=next(iter(wrong))):
             Consistency(VectorSpace(2), **wrong)

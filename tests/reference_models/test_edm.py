@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bench.model import BenchError, SampleGenerator, VectorSpace
+from bench.model import BenchError, ImageSpace, SampleGenerator, VectorSpace
 from reference_models.edm import EDM, noise_time, preconditioning
 
 
@@ -45,8 +45,16 @@ def test_learns_a_two_point_distribution(config: dict, train: Callable) -> None:
     assert 0.3 < (x > 0).float().mean() < 0.7
 
 
+def test_noise_levels_of_training_follow_the_space() -> None:
+    images, vectors = EDM(ImageSpace(1, 8, 8)), EDM(VectorSpace(2))
+    assert (images.log_mean, images.log_std) == (-0.4, 1.0)
+    assert (vectors.log_mean, vectors.log_std) == (-1.2, 1.2)
+    chosen = EDM(ImageSpace(1, 8, 8), log_mean=0.0, log_std=0.5)
+    assert (chosen.log_mean, chosen.log_std) == (0.0, 0.5)
+
+
 def test_evaluations_and_wrong_options() -> None:
     assert EDM(VectorSpace(2), steps=18).nfe == 35
-    for wrong in ({"sigma_max": 0.001}, {"churn": -1.0}, {"steps": 0}, {"sigma_data": 0.0}):
+    for wrong in ({"sigma_max": 0.001}, {"churn": -1.0}, {"steps": 0}, {"sigma_data": 0.0}, {"log_std": 0.0}):
         with pytest.raises(BenchError, match=next(iter(wrong))):
             EDM(VectorSpace(2), **wrong)
