@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,10 @@ def coverage(
     repetitions: Annotated[int, typer.Option(help="Simulated data sets a row.")] = 400,
     only: Annotated[str | None, typer.Option(help="Beginnings of simulations' names, with commas between.")] = None,
     seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Simulations at a time, each on one thread (default: one a core).", show_default=False),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The page; its rows stand beside it as .jsonl and are kept.")] = Path(
         "docs/intervals.md"
     ),
@@ -24,9 +29,11 @@ def coverage(
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
     from bench.coverage.run import choose, rows_of, run_cases, write_page
+    from bench.measure.cores import allowed_cores
 
-    if repetitions < 1:
-        raise BenchError(f"--repetitions must be at least 1, got {repetitions}")
+    for name, value in (("--repetitions", repetitions), ("--jobs", jobs)):
+        if value is not None and value < 1:
+            raise BenchError(f"{name} must be at least 1, got {value}")
     cases = choose(names_of(only))
     console = Console(stderr=True)
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console) as bar:
@@ -37,6 +44,7 @@ def coverage(
             repetitions,
             seed,
             lambda name: bar.update(task, advance=1, description=name),
+            jobs or len(allowed_cores() or ()) or os.cpu_count() or 1,
         )
     write_page(out, stored)
     rows = rows_of(stored, cases)

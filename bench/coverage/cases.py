@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 
-from bench import registry
+from bench import provenance, registry
 from bench.coverage import examples, sets
 from bench.coverage.pairs import (
     FRECHET_SIZES,
@@ -36,9 +36,9 @@ class Case:
 
     @property
     def digest(self) -> str:
-        """Changes with the code of the metrics and of the simulations."""
-        modules = [f"bench.metrics.{name}" for name in (*self.metrics, "intervals", "jackknife")]
-        return registry.modules_digest(["bench.coverage.row", f"bench.coverage.{self.simulation}", *modules])[:12]
+        """Changes with the code of the metrics, of all that they use, and of the simulations."""
+        simulated = registry.modules_digest(["bench.coverage.row", f"bench.coverage.{self.simulation}"])
+        return provenance.short_hash([simulated, *(registry.code_digest(f"bench.metrics.{m}:") for m in self.metrics)])
 
 
 def all_cases() -> list[Case]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from joblib import Parallel, delayed, parallel_config
+
 from bench.coverage.cases import Case, all_cases
 from bench.coverage.page import page
 from bench.coverage.row import Row
@@ -58,20 +60,34 @@ def run_cases(
     repetitions: int,
     seed: int,
     on_case: Callable[[str], None] | None = None,
+    jobs: int = 1,
 ) -> Stored:
-    """Simulate what is not done; ``rows_file`` (JSON lines) is rewritten after each case, so that Ctrl-C loses only one."""
+    """Simulate what is not done; ``rows_file`` (JSON lines) is rewritten after each case, so that Ctrl-C loses only what is under way.
+
+    jobs: cases at a time, each in a process and on one thread (1: here). The rows do not depend on it.
+    """
     stored = read_rows(rows_file)
+    waiting = [case for case in cases if not is_done(case, stored, repetitions, seed)]
+    order = {each.name: i for i, each in enumerate(all_cases())}
     for case in cases:
-        if not is_done(case, stored, repetitions, seed):
-            rows = [dataclasses.asdict(row) for row in case.run(repetitions, seed)]
-            entry = {"case": case.name, "digest": case.digest, "repetitions": repetitions, "seed": seed, "rows": rows}
-            stored[case.name] = entry
-            order = {each.name: i for i, each in enumerate(all_cases())}
+        if on_case and case not in waiting:
+            on_case(case.name)
+    with parallel_config("loky", inner_max_num_threads=1):
+        simulated = Parallel(jobs, return_as="generator_unordered")(
+            delayed(_simulated)(case, repetitions, seed) for case in waiting
+        )
+        for entry in simulated:
+            stored[entry["case"]] = entry
             lines = [json.dumps(stored[name]) for name in sorted(stored, key=lambda name: order.get(name, len(order)))]
             write_atomically(rows_file, ("\n".join(lines) + "\n").encode())
-        if on_case:
-            on_case(case.name)
+            if on_case:
+                on_case(entry["case"])
     return stored
+
+
+def _simulated(case: Case, repetitions: int, seed: int) -> dict[str, Any]:
+    rows = [dataclasses.asdict(row) for row in case.run(repetitions, seed)]
+    return {"case": case.name, "digest": case.digest, "repetitions": repetitions, "seed": seed, "rows": rows}
 
 
 def rows_of(stored: Stored, cases: Sequence[Case]) -> list[Row]:

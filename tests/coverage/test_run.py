@@ -79,6 +79,18 @@ def test_finished_cases_are_kept_and_only_stale_ones_run_again(tmp_path, monkeyp
     assert "| normal |" in (tmp_path / "page.md").read_text()
 
 
+def test_the_rows_do_not_depend_on_the_number_of_processes(tmp_path):
+    cases = coverage.choose(["means", "shares", "areas"])
+    alone = coverage.run_cases(cases, tmp_path / "alone.jsonl", 20, 0)
+    seen = []
+    together = coverage.run_cases(cases, tmp_path / "together.jsonl", 20, 0, seen.append, jobs=2)
+    assert together == alone
+    assert sorted(seen) == sorted(case.name for case in cases)
+    assert (tmp_path / "together.jsonl").read_text() == (tmp_path / "alone.jsonl").read_text()
+    coverage.run_cases(cases, tmp_path / "together.jsonl", 20, 0, seen.append, jobs=2)
+    assert len(seen) == 2 * len(cases), "finished ones are reported as well"
+
+
 def test_the_page_counts_verdicts_by_metric():
     row = rows_of_a_mean(1.0, 100, 1)[0]
     narrow = dataclasses.replace(row, coverage=0.5)
