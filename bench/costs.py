@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 import datetime
 import random
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench.measure.blocks import CLOCKS_AGREE, CLOCKS_DIFFER, NEVER_SETTLED, Timing, rate, settled_at
-from bench.measure.flops import FlopCount, count
+from bench.measure.blocks import CLOCKS_AGREE, CLOCKS_DIFFER, NEVER_SETTLED, Timing, joined, rate, settled_at
+from bench.measure.flops import FlopCount, count, count_training
 from bench.measure.latency import percentiles
 from bench.measure.memory import mebibytes
 from bench.measure.peaks import arithmetic, peak_flops, utilisation
@@ -24,12 +23,6 @@ from bench.record import Measurement
 from bench.sampling import draw_batch
 from bench.stats.intervals import t_interval
 from bench.training.loop import Batches, TrainingResult, final_losses, mixed_precision
-
-FLOP_STEPS = 4
-"""Training steps whose FLOPs are counted, at most: a model may do some of its work only every few steps."""
-
-COUNTING_SECONDS = 0.1
-"""Seconds of counting after which no further step is counted."""
 
 ALL_WARM_UP = "includes the warm-up: training ended within its first steps"
 
@@ -56,7 +49,7 @@ def training_costs(
     """
     laps, data = result.laps()
     costs = [
-        *_training_speed(result, batch_size, warning or training_note(result)),
+        *_training_speed(result, batch_size, joined(warning, training_note(result))),
         exact("training_seconds", result.seconds, unit="s"),
         exact("warmup_seconds", result.settled_seconds(), unit="s"),
         exact("first_step_seconds", result.first_step_seconds, unit="s"),
@@ -64,7 +57,7 @@ def training_costs(
         exact("training_images", result.images, unit="images", direction="none"),
     ]  # fmt: skip
     if laps:
-        costs += percentiles("training_step_latency", laps)
+        costs += percentiles("training_step_latency", laps, note=warning)
         costs.append(_share("data_loading_share", data, laps))
     if result.growth_mib is not None and not paused:
         costs.append(mebibytes("memory_growth_training", result.growth_mib))
@@ -93,33 +86,34 @@ def _training_speed(result: TrainingResult, batch_size: int, note: str | None) -
         return [rate(name, blocks, items, unit=unit, note=note) for name, items, unit in names]
     rates = ((name, items * result.steps / max(result.seconds, 1e-12), unit) for name, items, unit in names)
     return [
-        Measurement(value, name=name, n=1, unit=unit, direction="higher", note=ALL_WARM_UP)
+        Measurement(value, name=name, n=1, unit=unit, direction="higher", note=joined(note, ALL_WARM_UP))
         for name, value, unit in rates
     ]
 
 
 def sampling_costs(many: Timing, batch: int, single: Timing, warning: str | None) -> list[Measurement]:
     """many: of batches of ``batch`` samples. single: of one sample at a time; tails that its laps are too few for are left out."""
-    latencies = percentiles("sampling_latency", single.laps, note=single.note)
+    latencies = percentiles("sampling_latency", single.laps, note=joined(warning, single.note))
     known = [latency for latency in latencies if latency.low is not None] or latencies[:1]
-    return [rate("sampling_throughput", many.blocks, batch, note=warning or many.note), *known]
+    return [rate("sampling_throughput", many.blocks, batch, note=joined(warning, many.note)), *known]
 
 
 def training_flops(model: GenerativeModel, batches: Batches, autocast: torch.dtype | None) -> tuple[FlopCount, float]:
-    """(count of a training step, FLOPs an image over a few steps), on a copy of the model: the trial's own goes on as it was."""
-    stream = batches.once()
-    images, total, found = 0, 0.0, None
-    with untouched_randomness(model.device):
+    """(count of a training step or of several that differ, FLOPs an image), on copies of the model: the trial's own goes on as it was."""
+    batch = next(batches.once())
+
+    def fresh() -> Callable[[float], object]:
         trial_model = copy.deepcopy(model).train()
-        began = time.perf_counter()
-        for number, batch in zip(range(FLOP_STEPS), stream):
+
+        def step(progress: float) -> None:
             with mixed_precision(model.device, autocast):
-                found = count(lambda batch=batch, at=number / FLOP_STEPS: trial_model.train_step(batch, at))  # type: ignore[misc]
-            images, total = images + len(batch), total + found.flops
-            if time.perf_counter() - began > COUNTING_SECONDS:
-                break
-    assert found is not None, "a data set holds at least one batch"
-    return found, total / images
+                trial_model.train_step(batch, progress)
+
+        return step
+
+    with untouched_randomness(model.device):
+        found, steps = count_training(fresh)
+    return found, found.flops / (steps * len(batch))
 
 
 def sampling_flops(model: GenerativeModel, seed: int) -> tuple[FlopCount, float]:

@@ -21,7 +21,8 @@ from bench.costs import exact, untouched_randomness
 from bench.data.base import Data
 from bench.errors import BenchError, TrialFailure
 from bench.features.cache import FeatureCache
-from bench.measure.blocks import rate, time_blocks
+from bench.measure import machine
+from bench.measure.blocks import joined, rate, time_blocks
 from bench.measure.flops import count
 from bench.measure.latency import percentiles
 from bench.model import FitsPrior, GenerativeModel, Iterative
@@ -129,14 +130,16 @@ class CurveScorer:
                         snapshot.fit_prior(OnePass(batches))
                     at["seconds"] += time.perf_counter() - began
                 return CurvePoint(at=at, measurements=self.quality(snapshot, place_of(TRAINING, at)))
-            except (TrialFailure, BenchError, ValueError, TypeError, RuntimeError) as failure:
-                return CurvePoint(at=at, measurements=[], failure=str(failure).splitlines()[0])
+            except Exception as failure:
+                return CurvePoint(at=at, measurements=[], failure=_reason(failure))
 
     def batch_curve(self, model: GenerativeModel) -> list[CurvePoint]:
-        """Sampling speed and latency at each batch size of the suite; a size that does not fit into memory ends as a failure."""
+        """Sampling speed and latency at each batch size of the suite; one that does not fit into memory or that the model refuses ends as a
+        failure."""
         points = []
         for batch in sorted(self.trial.batch_sweep):
             self.on_phase(f"timing batches of {batch}")
+            watch = machine.Watch(model.device)
             try:
                 with torch.inference_mode():
                     timing = time_blocks(
@@ -145,14 +148,14 @@ class CurveScorer:
                         warmup_cap=0.5,
                         cap_seconds=1.5,
                     )
-            except (RuntimeError, MemoryError) as failure:
-                points.append(
-                    CurvePoint(at={"batch": batch}, measurements=[], failure=str(failure).splitlines()[0][:200])
-                )
+            except Exception as failure:  # whatever a model raises: one size costs nobody a finished training
+                points.append(CurvePoint(at={"batch": batch}, measurements=[], failure=_reason(failure)))
+                _free(model.device)
                 continue
+            note = joined(machine.warning(watch.stop()), timing.note)
             found = [
-                rate("sampling_throughput", timing.blocks, batch, note=timing.note),
-                *percentiles("sampling_latency", timing.laps, note=timing.note),
+                rate("sampling_throughput", timing.blocks, batch, note=note),
+                *percentiles("sampling_latency", timing.laps, note=note),
             ]
             points.append(CurvePoint(at={"batch": batch}, measurements=[self.cost(m) for m in found]))
         return points
@@ -167,24 +170,36 @@ class CurveScorer:
             at = {"steps": float(steps)}
             try:
                 points.append(self._at_steps(model, steps, at))
-            except (TrialFailure, BenchError, ValueError, RuntimeError) as failure:
-                points.append(CurvePoint(at=at, measurements=[], failure=str(failure).splitlines()[0][:200]))
+            except Exception as failure:
+                points.append(CurvePoint(at=at, measurements=[], failure=_reason(failure)))
+                _free(model.device)
         return points
 
     def _at_steps(self, model: GenerativeModel, steps: int, at: dict[str, float]) -> CurvePoint:
-        batch = min(self.trial.sample_batch, self.trial.samples)
+        batch, watch = min(self.trial.sample_batch, self.trial.samples), machine.Watch(model.device)
         with torch.inference_mode():
             at["nfe"] = float(evaluations(model, lambda: draw_batch(model, 1, self.seed, steps=steps)))
             flops = count(lambda: draw_batch(model, 1, self.seed, steps=steps))
             timing = time_blocks(
                 lambda: draw_batch(model, batch, self.seed, steps=steps), model.device, warmup_cap=0.3, cap_seconds=1.0
             )
+        note = joined(machine.warning(watch.stop()), timing.note)
         quality = self.quality(model, place_of(NFE, at), steps=steps)
         costs = [
-            rate("sampling_throughput", timing.blocks, batch, note=timing.note),
+            rate("sampling_throughput", timing.blocks, batch, note=note),
             exact("sampling_flops_per_image", flops.flops, unit="FLOP/image", note=flops.note),
         ]
         return CurvePoint(at=at, measurements=[*quality, *(self.cost(cost) for cost in costs)])
+
+
+def _reason(failure: Exception) -> str:
+    return (str(failure) or type(failure).__name__).splitlines()[0][:200]
+
+
+def _free(device: torch.device) -> None:
+    """Give back what a failed attempt left in the allocator, for the next one."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def place_of(curve: str, at: Mapping[str, float]) -> str:

@@ -87,9 +87,9 @@ def _fresh(run: State) -> Record:
         del batches
         _forget_training(model)
         samples = sample(run, model)
+        _save(run, model, samples)
         sweep(run, model, curves)
     derive(run)
-    _save(run, model, samples)
     return _scored(run, data, samples, model, list(run.trial.metrics))
 
 

@@ -84,10 +84,11 @@ def time_blocks(
     slow work, whose blocks are single calls, they are the first blocks, so that nothing is paid for twice.
     """
     with quiet_garbage():
+        calls = list(earlier) or _first_calls(work, device, warmup_cap)
         began = time.perf_counter()
-        first = statistics.median(earlier) if earlier else _block(work, device, 1)[0][0]
-        laps_a_block = max(1, min(1000, math.ceil(block_seconds / max(first, 1e-9))))
-        warm: list[float] = [] if laps_a_block > 1 else list(earlier) or [first]
+        usual = statistics.median(earlier) if earlier else calls[-1]
+        laps_a_block = max(1, min(1000, math.ceil(block_seconds / max(usual, 1e-9))))
+        warm: list[float] = [] if laps_a_block > 1 else calls
         while settled_at(warm, relative) is None and time.perf_counter() - began < warmup_cap:
             warm.append(statistics.median(_block(work, device, laps_a_block)[0]))
         warmup_seconds = time.perf_counter() - began
@@ -103,6 +104,23 @@ def time_blocks(
     settled = warmup_cap <= 0 or settled_at(warm, relative) is not None
     ratio = host / max(sum(laps[shared:]), 1e-12) if len(laps) > shared else 1.0
     return Timing(blocks, laps, warmup_seconds, len(warm) - shared, settled, ratio)
+
+
+def _first_calls(work: Callable[[], object], device: torch.device, cap: float) -> list[float]:
+    """Seconds of single calls until two in a row agree within a factor of two: the last one says how long a block is. The first calls
+    compile and choose kernels, and may be many times slower. cap: seconds after the first call; 0: the work is warm."""
+    calls = [_block(work, device, 1)[0][0]]
+    began = time.perf_counter()
+    while cap > 0 and time.perf_counter() - began <= cap:
+        calls.append(_block(work, device, 1)[0][0])
+        if 0.5 * calls[-2] <= calls[-1] <= 2 * calls[-2]:
+            break
+    return calls
+
+
+def joined(*notes: str | None) -> str | None:
+    """Several warnings as one; None where there is none."""
+    return "; ".join(dict.fromkeys(note for note in notes if note)) or None
 
 
 def _after_the_warm_up(blocks: Sequence[float], relative: float) -> list[float]:
@@ -159,7 +177,7 @@ def rate(
             n=len(blocks),
             unit=unit,
             direction="higher",
-            note=note or "too few laps for an interval",
+            note=joined(note, "too few laps for an interval"),
         )
     return Measurement(
         value,
@@ -170,5 +188,5 @@ def rate(
         unit=unit,
         direction="higher",
         interval=middle.method,
-        note=note or (None if is_tight(blocks, relative) else NOISY),
+        note=joined(note, None if is_tight(blocks, relative) else NOISY),
     )

@@ -24,13 +24,15 @@ TOO_SHORT = "shorter than ten periods of the energy counter"
 
 
 class EnergyMeter:
-    """Joules since ``start()``; None where this machine has no counter that may be read."""
+    """Joules since ``start()``, without what lay between ``pause()`` and ``resume()``; None where this machine has no counter that may be
+    read."""
 
     def __init__(self, device: torch.device, rapl: Path = RAPL) -> None:
         self.device = device
         self._packages = [] if device.type == "cuda" else _readable_packages(rapl)
         self._began = 0.0
         self._first: list[float] | None = None
+        self._windows: list[tuple[float, float] | None] = []
 
     @property
     def source(self) -> str | None:
@@ -48,11 +50,25 @@ class EnergyMeter:
         return "not measured: no readable RAPL counter under /sys/class/powercap"
 
     def start(self) -> None:
+        self._windows = []
+        self.resume()
+
+    def pause(self) -> None:
+        self._windows.append(self._window())
+
+    def resume(self) -> None:
         synchronise(self.device)
         self._first, self._began = self._read(), time.perf_counter()
 
     def stop(self) -> tuple[float, float] | None:
         """(joules, seconds) since ``start()``."""
+        self.pause()
+        known = [window for window in self._windows if window is not None]
+        if len(known) < len(self._windows):
+            return None
+        return sum(joules for joules, _ in known), sum(seconds for _, seconds in known)
+
+    def _window(self) -> tuple[float, float] | None:
         synchronise(self.device)
         last, seconds = self._read(), time.perf_counter() - self._began
         if self._first is None or last is None:

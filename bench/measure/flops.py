@@ -1,5 +1,7 @@
 """FLOPs counted while the work runs, with a figure for how much of it the count covers.
 
+Layers of attention are counted by the operators that they are made of: the fused ones that torch takes in eval mode have no formula.
+
 torch's formulas multiply out the shapes of matrix products, convolutions and attention; formulas.py adds what they lack.
 Element-wise operators, reductions and normalisations have no formula by convention: at one FLOP an output element they are what
 ``coverage`` leaves out. Anything else without a formula (an eigenvalue problem, a kernel of one's own) is named.
@@ -21,7 +23,7 @@ from bench.measure.formulas import FORMULAS
 
 # Work of a few FLOPs an element that has no tag to be known by: names begin with one of these.
 _LIGHT = (
-    "native_", "_native_", "cudnn_batch_norm", "_fused_rms_norm", "_softmax", "_log_softmax", "_safe_softmax", "_thnn_fused",
+    "native_", "_native_batch_norm", "cudnn_batch_norm", "_fused_rms_norm", "_softmax", "_log_softmax", "_safe_softmax", "_thnn_fused",
     "max_pool", "avg_pool", "_adaptive_avg_pool", "_adaptive_max_pool", "upsample", "_upsample", "nll_loss", "mse_loss",
     "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "cumsum", "cumprod", "logcumsumexp", "sort", "topk", "searchsorted",
     "bucketize", "embedding", "bernoulli", "normal", "uniform", "rand", "multinomial", "exponential", "random", "poisson",
@@ -39,13 +41,16 @@ _MOVES = (
     "_pin_memory", "diag", "channel_shuffle", "as_strided", "permute", "_conj", "view_as",
 )  # fmt: skip
 
+PROBES = 4
+VARYING_STEPS = 16
+
 _FORMULAS = flop_registry | {operator: shape_wrapper(formula) for operator, formula in FORMULAS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class FlopCount:
     """flops: counted, two for a multiply-add. by_operator: where they were. coverage: the share of all work that the count is,
-    taking one FLOP an output element for what has no formula. light: element-wise work and reductions left out by convention,
+    taking one FLOP an output element for what has no formula (at most that share where ``unknown`` holds heavy operators). light: element-wise work and reductions left out by convention,
     unknown: other operators without a formula; both name -> calls.
     """
 
@@ -73,8 +78,13 @@ class FlopCount:
 
 def count(work: Callable[[], object]) -> FlopCount:
     """Run ``work`` once and count its FLOPs: forward, backward (through gradients, too) and optimizers."""
-    with _Operators() as operators:
-        work()
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with _Operators() as operators:
+            work()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     total = sum(operators.flops.values())
     whole = total + operators.elements
     return FlopCount(
@@ -84,6 +94,20 @@ def count(work: Callable[[], object]) -> FlopCount:
         light=dict(operators.light.most_common()),
         unknown=dict(operators.unknown.most_common()),
     )
+
+
+def count_training(fresh: Callable[[], Callable[[float], object]]) -> tuple[FlopCount, int]:
+    """(FLOPs of training steps together, how many steps they are).
+
+    fresh: gives ``step(progress)`` of a model as it is before training. One step, where four spread over the training take the same;
+    else ``VARYING_STEPS`` of another model, spread evenly: networks that grow, and penalties of every 8th or 16th step, in their shares.
+    """
+    step = fresh()
+    probes = [count(lambda at=(number + 0.5) / PROBES: step(at)) for number in range(PROBES)]  # type: ignore[misc]
+    if len({probe.flops for probe in probes}) == 1:
+        return probes[0], 1
+    step = fresh()
+    return count(lambda: [step((number + 0.5) / VARYING_STEPS) for number in range(VARYING_STEPS)]), VARYING_STEPS
 
 
 class _Operators(TorchDispatchMode):

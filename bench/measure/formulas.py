@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import conv_flop_count, sdpa_backward_flop_count, sdpa_flop_count
 
 Shape = Sequence[int]
 
@@ -28,6 +28,13 @@ def attention_backward(grad: Shape, query: Shape, key: Shape, value: Shape, *_: 
 
 def attention_overrideable_backward(grad: Shape, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
     return sdpa_backward_flop_count(grad, query, key, value)
+
+
+def convolution_backward(grad: Shape, x: Shape, weight: Shape, *rest: Any, **_: Any) -> int:
+    """The forward pass's size for the gradient of the input and again for that of the weights. (torch's own formula takes the second as
+    if every group saw all channels.) rest: bias sizes, stride, padding, dilation, transposed, output padding, groups, mask."""
+    transposed, (to_input, to_weight, _to_bias) = rest[4], rest[7]
+    return conv_flop_count(x, weight, grad, transposed) * (int(to_input) + int(to_weight))
 
 
 def rnn_layer(x: Shape, w_input: Shape, w_hidden: Shape, *_: Any, **__: Any) -> int:
@@ -83,6 +90,7 @@ def _fft(shape: Shape, dim: Sequence[int], factor: float) -> int:
 
 
 _NAMED: dict[str, Callable[..., int]] = {
+    "convolution_backward": convolution_backward,
     "_scaled_dot_product_flash_attention_for_cpu": attention,
     "_scaled_dot_product_flash_attention_for_cpu_backward": attention_backward,
     "_scaled_dot_product_fused_attention_overrideable": attention,

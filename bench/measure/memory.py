@@ -54,14 +54,14 @@ class PeakMemory:
             return max(self._before, torch.cuda.max_memory_allocated(self.device) / 2**20)
         return max(self._before, _status_mib("VmHWM") or _lifetime_peak_mib())
 
-    def measure(self, name: str) -> Measurement:
-        """The peak in MiB."""
-        note = None if self.device.type == "cuda" or self._resettable else NOT_RESET
+    def measure(self, name: str, note: str | None = None) -> Measurement:
+        """The peak in MiB. note: of what the reader must be wary."""
+        note = note if self.device.type == "cuda" or self._resettable else NOT_RESET
         return mebibytes(name, self.peak_mib(), note)
 
-    def measurements(self, name: str) -> list[Measurement]:
+    def measurements(self, name: str, note: str | None = None) -> list[Measurement]:
         """The peak; on CUDA also what the allocator reserved at its peak and what the driver holds for the process now."""
-        found = [self.measure(name)]
+        found = [self.measure(name, note)]
         if self.device.type == "cuda":
             found.append(mebibytes(f"{name}_reserved", torch.cuda.max_memory_reserved(self.device) / 2**20))
             process = nvml.process_memory_mib(self.device)

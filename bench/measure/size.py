@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+
 import torch
 
-from bench.measure.flops import FlopCount, count
+from bench.measure.flops import FlopCount, count, count_training
 from bench.model import Batch, FitsPrior, GenerativeModel, SampleGenerator
 from bench.space import ImageSpace
 
@@ -12,12 +15,18 @@ IMAGES = 8
 
 
 def measure_size(model: GenerativeModel) -> dict[str, str]:
-    """Label -> text. FLOPs are counted on a training step and on one sample, of random images; the model is changed by both."""
+    """Label -> text. FLOPs are counted on copies in training, and on one sample, of random images; the model is changed by the latter."""
     found = {"parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}"}
     if not model.trains or not isinstance(model.space, ImageSpace):
         return found
     batch = _random_batch(model)
-    found["training FLOPs an image"] = _said(count(lambda: model.train_step(batch, 0.0)), len(batch))
+
+    def fresh() -> Callable[[float], object]:
+        copied = copy.deepcopy(model)
+        return lambda progress: copied.train_step(batch, progress)
+
+    training, steps = count_training(fresh)
+    found["training FLOPs an image"] = _said(training, steps * len(batch))
     model.eval()
     with torch.inference_mode():
         if isinstance(model, FitsPrior):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import statistics
 
 import numpy as np
 import torch
 
 from bench import costs, provenance
 from bench.costs import exact
-from bench.curves import BATCH, NFE, CurveScorer, best_batch
+from bench.curves import BATCH, NFE, TRAINING, CurveScorer, best_batch
 from bench.measure import machine
 from bench.measure.blocks import time_blocks
 from bench.measure.clock import time_once
@@ -28,7 +29,7 @@ def sample(run: State, model: GenerativeModel) -> np.ndarray:
         first = time_once(lambda: draw_batch(model, 1, seed), run.device)
         run.costs.append(exact("time_to_first_sample", first, unit="s"))
         batch = min(trial.sample_batch, trial.samples)
-        meters, watch = PhaseMeters(run.device, "sampling"), machine.Watch(run.device)
+        meters, watch = PhaseMeters(run.device, "sampling", bool(run.curves.get(TRAINING))), machine.Watch(run.device)
         samples, laps = draw(model, trial.samples, seed, batch, lambda done: run.phase(f"sampling {done}"))
         meters.stop()
         run.costs += meters.memory
@@ -42,7 +43,7 @@ def sample(run: State, model: GenerativeModel) -> np.ndarray:
             single = time_blocks(lambda: draw_batch(model, 1, seed), run.device, warmup_cap=0.15, cap_seconds=0.25)
             run.watched["sampling"] = watch.stop()
             run.costs += costs.sampling_costs(many, batch, single, machine.warning(run.watched["sampling"]))
-            _count_sampling(run, model, seed, first)
+            _count_sampling(run, model, seed, statistics.median(single.laps))
             if in_batch is not None:
                 run.costs.append(
                     exact(

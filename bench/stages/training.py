@@ -83,9 +83,9 @@ def _train(
         meters.resume()
 
     def checkpoint(so_far: TrainingResult, share: float, seconds: float) -> None:
-        meters.interrupt()
         at = {"share": share, "seconds": seconds, "images": float(so_far.images), "steps": float(so_far.steps)}
-        points.append(curves.checkpoint(model, average, batches, at))
+        with meters.checkpoint():
+            points.append(curves.checkpoint(model, average, batches, at))
         if resume is not None:
             resume.notes["curve"] = [json.loads(point.model_dump_json()) for point in points]
 
@@ -102,6 +102,7 @@ def _train(
             on_checkpoint=checkpoint,
             watch=lambda so_far, share: diagnostics.block(so_far, share, meters.aside),
             resume=resume,
+            flops_per_step=_flops_per_step(run, batches),
         )
         meters.stop()
         if average is not None:
@@ -123,6 +124,12 @@ def _train(
 def _count_training(run: State, model: GenerativeModel, batches: Batches) -> None:
     with run.stage("counting"):
         run.counted("training", lambda: costs.training_flops(model, batches, run.autocast))
+
+
+def _flops_per_step(run: State, batches: Batches) -> float | None:
+    """As counted before training; None where that could not be done."""
+    per_image = next((float(cost) for cost in run.costs if cost.name == "training_flops_per_image"), 0.0)
+    return per_image * batches.batch_size or None
 
 
 def fit_prior(run: State, model: GenerativeModel, batches: Batches) -> None:

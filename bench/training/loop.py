@@ -79,9 +79,9 @@ class TrainingResult:
         return [seconds / steps for seconds, steps in zip(self.block_seconds, self.block_steps)]
 
     def _unsettled_blocks(self) -> int:
-        """Blocks before the first three that agree, at most a quarter of all: on a noisy machine three may never agree."""
-        settled = settled_at(self._all_step_seconds())
-        return 0 if settled is None else min(settled - AGREEING, len(self.block_seconds) // 4)
+        """Blocks before the first three that agree; a quarter of all at most, and where no three do."""
+        settled, quarter = settled_at(self._all_step_seconds()), len(self.block_seconds) // 4
+        return quarter if settled is None else min(settled - AGREEING, quarter)
 
 
 class Batches:
@@ -153,6 +153,7 @@ def train(
     on_checkpoint: Callable[[TrainingResult, float, float], None] | None = None,
     watch: Callable[[TrainingResult, float], float] | None = None,
     resume: Checkpoints | None = None,
+    flops_per_step: float | None = None,
 ) -> TrainingResult:
     """Train until the budget (seconds | images | steps | flops) is spent.
 
@@ -160,6 +161,7 @@ def train(
     the clock.
     watch: called with the result so far and the share of the budget used at the end of every block; it returns the seconds that
     it took, which are off the clock.
+    flops_per_step: of which a budget in FLOPs is made; None: those of the first step.
     resume: where the state is kept off the clock from time to time, and taken from if an earlier run left one.
 
     The wall-clock budget includes warm-up and weight averaging. Raises TrialFailure('diverged') at the first block whose
@@ -207,11 +209,12 @@ def train(
         if resume is not None:
             began = time.perf_counter() - resume.restore(model, average, batches, result)
             block_began, block_start, held = time.perf_counter(), result.steps, present_mib(device)
+        result.flops_per_step = result.flops_per_step or flops_per_step
         collected = time.perf_counter()
         due = [share for share in checkpoints if spent() / budget_amount < share < 1]
         marks.mark()
         while spent() < budget_amount:
-            if budget_unit == "flops" and result.flops_per_step is None:
+            if budget_unit == "flops" and result.flops_per_step is None:  # of a model that could not be counted before
                 result.flops_per_step = _count_flops(step)
             else:
                 step()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bench.measure.flops import count
+from bench.measure.flops import count, count_training
 
 
 def forward_and_backward(module, *inputs):
@@ -32,6 +32,59 @@ def test_convolution():
     with torch.no_grad():
         assert count(lambda: layer(x)).flops == forward
     assert count(forward_and_backward(layer, x)).flops == 2 * forward, "images need no gradient"
+
+
+@pytest.mark.parametrize("groups", [1, 4, 8])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_grouped_convolution(groups, transposed):
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    layer, x = kind(8, 8, 3, padding=1, groups=groups), torch.randn(4, 8, 16, 16, requires_grad=True)
+    forward = 2 * 4 * 16 * 16 * 8 * (8 // groups) * 3 * 3
+    with torch.no_grad():
+        assert count(lambda: layer(x)).flops == forward
+    assert count(forward_and_backward(layer, x)).flops == 3 * forward
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_layers_of_attention_count_the_same_in_eval_mode(training):
+    """In eval mode torch takes one fused operator for all of it, which has no formula."""
+    batch, length, width, inner = 3, 7, 16, 32
+    layer = nn.TransformerEncoderLayer(width, 2, inner, dropout=0.0, batch_first=True).train(training)
+    x = torch.randn(batch, length, width)
+    with torch.no_grad():
+        found = count(lambda: layer(x))
+    projections = 2 * batch * length * width * 4 * width
+    assert found.flops == projections + 2 * (2 * batch * length * length * width) + 2 * (
+        2 * batch * length * width * inner
+    )
+    assert found.unknown == {}
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_steps_of_a_training_that_differ_are_counted_in_their_shares():
+    """A penalty at every 16th step, and a layer that joins for the second half: both at once."""
+    layer, x = nn.Linear(10, 10, bias=False), torch.randn(5, 10)
+    product = 2 * 5 * 10 * 10
+
+    def training(lazy, growing):
+        def fresh():
+            steps = []
+
+            def step(progress):
+                for _ in range(1 + (lazy and len(steps) % 16 == 0) + (growing and progress > 0.5)):
+                    with torch.no_grad():
+                        layer(x)
+                steps.append(progress)
+
+            return step
+
+        found, steps = count_training(fresh)
+        return found.flops / steps, steps
+
+    assert training(False, False) == (product, 1)
+    assert training(True, False) == (product * (1 + 1 / 16), 16)
+    assert training(False, True) == (product * 1.5, 16)
+    assert training(True, True) == (product * (1.5 + 1 / 16), 16)
 
 
 @pytest.mark.parametrize("mode", ["fused", "written out"])
