@@ -12,6 +12,7 @@ import torch
 
 from bench import provenance, registry
 from bench.errors import BenchError
+from bench.measure import machine
 from bench.measure.blocks import rate, time_blocks
 from bench.measure.flops import count
 from bench.measure.scaling import exponent
@@ -105,55 +106,82 @@ def _timed(setup: Setup, axis: str, value: int, cap_seconds: float) -> Timed:
     model = setup.build().train()
     batch, device = setup.images(model), torch.device(setup.device)
     flops = count(lambda: model.train_step(batch, 0.0)).flops / len(batch)
+    watch = machine.Watch(device)
     training = time_blocks(lambda: model.train_step(batch, 0.5), device, cap_seconds=cap_seconds)
     model.eval()
     with torch.inference_mode():
         if isinstance(model, FitsPrior):
             model.fit_prior([setup.images(model) for _ in range(8)])
         sampling = time_blocks(lambda: draw_batch(model, setup.batch, 0), device, cap_seconds=cap_seconds)
+    warning = machine.warning(watch.stop())
     return Timed(
         axis,
         value,
-        rate("training_throughput", training.blocks, setup.batch, note=training.note),
-        rate("sampling_throughput", sampling.blocks, setup.batch, note=sampling.note),
+        rate("training_throughput", training.blocks, setup.batch, note=warning or training.note),
+        rate("sampling_throughput", sampling.blocks, setup.batch, note=warning or sampling.note),
         flops,
     )
 
 
-def exponents(points: Sequence[Timed]) -> dict[str, Estimate]:
-    """Of training and sampling images/s, and of training FLOPs an image, along the axis of ``points``."""
+def exponents(points: Sequence[Timed]) -> dict[str, Estimate | None]:
+    """Of training and sampling images/s, and of training FLOPs an image, along the axis of ``points``.
+
+    None where a power law cannot be fitted, because a number is zero: the FLOPs of a model that computes nothing.
+    """
     x = [point.value for point in points]
-    return {
-        "training": exponent(x, [float(point.training) for point in points]),
-        "sampling": exponent(x, [float(point.sampling) for point in points]),
-        "training FLOPs an image": exponent(x, [point.flops_per_image for point in points]),
+    found = {
+        "training": [float(point.training) for point in points],
+        "sampling": [float(point.sampling) for point in points],
+        "training FLOPs an image": [point.flops_per_image for point in points],
     }
+    return {what: exponent(x, y) if min(y) > 0 else None for what, y in found.items()}
 
 
 def save_scaling(name: str, setup: Setup, points: Sequence[Timed], parallel: Sequence[Any], results: Path) -> Path:
-    """Write ``results/scaling/NAME.json`` with the machine it was measured on."""
-    environment, machine = provenance.environment(setup.device)
+    """Write ``results/scaling/NAME.json`` with the machine it was measured on.
+
+    What the file holds of other axes, and of processes where ``parallel`` is empty, stays if it was measured with the same setup in
+    the same environment; else the file begins anew.
+    """
+    environment, where = provenance.environment(setup.device)
+    path = results / "scaling" / f"{name}.json"
+    described = json.loads(json.dumps(dataclasses.asdict(setup)))
+    kept = _earlier(path, described, environment)
+    by_axis = {axis: [point for point in points if point.axis == axis] for axis in AXES}
+    untouched = [axis for axis in AXES if not by_axis[axis]]
     content = {
         "model": name,
-        "setup": dataclasses.asdict(setup),
+        "setup": described,
         "environment": environment,
-        "provenance": machine,
-        "points": [
-            {
-                "axis": point.axis,
-                "value": point.value,
-                "flops_per_image": point.flops_per_image,
-                "measurements": [point.training.to_dict(), point.sampling.to_dict()],
-            }
-            for point in points
-        ],
-        "exponents": {
-            axis: {what: fit._asdict() for what, fit in exponents(mine).items()}
-            for axis in AXES
-            if len(mine := [point for point in points if point.axis == axis]) > 1
+        "provenance": where,
+        "points": [point for point in kept.get("points", []) if point["axis"] in untouched]
+        + [_described(p) for p in points],
+        "exponents": {axis: fits for axis, fits in kept.get("exponents", {}).items() if axis in untouched}
+        | {
+            axis: {what: fit._asdict() for what, fit in exponents(mine).items() if fit is not None}
+            for axis, mine in by_axis.items()
+            if len(mine) > 1
         },
-        "processes": [dataclasses.asdict(entry) | {"throughput": entry.throughput.to_dict()} for entry in parallel],
+        "processes": [dataclasses.asdict(entry) | {"throughput": entry.throughput.to_dict()} for entry in parallel]
+        or kept.get("processes", []),
     }
-    path = results / "scaling" / f"{name}.json"
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
     return path
+
+
+def _described(point: Timed) -> dict[str, Any]:
+    return {
+        "axis": point.axis,
+        "value": point.value,
+        "flops_per_image": point.flops_per_image,
+        "measurements": [point.training.to_dict(), point.sampling.to_dict()],
+    }
+
+
+def _earlier(path: Path, setup: Mapping[str, Any], environment: str) -> dict[str, Any]:
+    """The content of the file where it was measured with this setup in this environment; else {}."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if (found["setup"], found["environment"]) == (setup, environment) else {}

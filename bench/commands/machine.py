@@ -134,10 +134,10 @@ def scaling(
 
     from bench import api
     from bench.config_file import find_config
-    from bench.execute.torchrun import measure_processes
+    from bench.execute.torchrun import Parallel, check_processes, measure_processes
     from bench.measure.lock import device_locks
     from bench.report.scaling import scaling_renderable
-    from bench.scaling import Setup, measure_axis, save_scaling
+    from bench.scaling import Setup, Timed, measure_axis, save_scaling
     from bench.suite import load_config
 
     axes = {"resolution": resolutions, "batch": batches, "width": widths}
@@ -147,20 +147,28 @@ def scaling(
         raise BenchError("bench scaling varies nothing; give --resolutions, --batches, --widths or --processes")
     target, options = load_config(find_config(config)).model_source(model)
     where = api.resolve_device(device)
+    check_processes(where, counts)
     setup = Setup(target, options, where, resolution, batch, None, channels)
     console = Console()
     used = [where] if where == "cpu" or not counts else [where, *(f"cuda:{number}" for number in range(max(counts)))]
-    with device_locks(used, lambda: _waiting(where)), Console(stderr=True).status("timing") as shown:
-        left_out = functools.partial(shown.console.print, style="yellow")
-        points = []
-        for axis, values in sizes.items():
-            points += measure_axis(setup, axis, values, on_value=shown.update, on_failure=left_out)
-        parallel = []
-        for number in counts:
-            shown.update(f"{number} processes")
-            parallel.append(measure_processes(setup, number, max(counts)))
-    console.print(scaling_renderable(model, points, parallel))
-    console.print(f"wrote {save_scaling(model, setup, points, parallel, results)}", highlight=False, soft_wrap=True)
+    points: list[Timed] = []
+    parallel: list[Parallel] = []
+    written: Path | None = None
+    try:
+        with device_locks(used, lambda: _waiting(where)), Console(stderr=True).status("timing") as shown:
+            left_out = functools.partial(shown.console.print, style="yellow")
+            for axis, values in sizes.items():
+                points += measure_axis(setup, axis, values, on_value=shown.update, on_failure=left_out)
+                written = save_scaling(model, setup, points, parallel, results)
+            for number in counts:
+                shown.update(f"{number} processes")
+                parallel.append(measure_processes(setup, number, max(counts)))
+                written = save_scaling(model, setup, points, parallel, results)
+    finally:  # what was measured before a failure is not lost by it
+        if points or parallel:
+            console.print(scaling_renderable(model, points, parallel))
+        if written is not None:
+            console.print(f"wrote {written}", highlight=False, soft_wrap=True)
     return OK
 
 

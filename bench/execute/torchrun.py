@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
-import statistics
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import provenance
 from bench.errors import BenchError
-from bench.measure.blocks import rate
+from bench.measure.blocks import NEVER_SETTLED, is_tight, rate, settled_at
 from bench.record import Measurement
 from bench.scaling import Setup
 
-WARMUP_STEPS, BLOCKS, BLOCK_SECONDS = 5, 12, 0.1
+FIRST_STEPS, BLOCK_SECONDS, WARMUP_CAP, CAP_SECONDS = 3, 0.1, 2.0, 4.0
 TIMEOUT, GRACE = 300.0, 20.0
+_ERROR = re.compile(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception)\b.*)", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +36,22 @@ class Parallel:
     throughput: Measurement
 
 
+def check_processes(device: str, counts: Sequence[int]) -> None:
+    """BenchError where a number of processes is more than there are cores here, or devices on CUDA."""
+    available = provenance.usable_cores() if device == "cpu" else provenance.cuda_devices()
+    if not all(1 <= count <= available for count in counts):
+        raise BenchError(
+            f"--processes takes numbers up to the {available} {'cores' if device == 'cpu' else 'devices'} here"
+        )
+
+
 def measure_processes(setup: Setup, processes: int, most: int | None = None) -> Parallel:
-    """Start ``processes`` through torchrun and time their training. BenchError where they fail, with the last line they wrote.
+    """Start ``processes`` through torchrun and time their training. BenchError where they fail, with the first error that they wrote.
 
     most: of the numbers of processes that are compared; each process has the threads that this many leave it, so that one process is
     not given the cores of several.
     """
-    available = provenance.usable_cores() if setup.device == "cpu" else provenance.cuda_devices()
-    if not 1 <= processes <= available:
-        raise BenchError(
-            f"--processes takes numbers up to the {available} {'cores' if setup.device == 'cpu' else 'devices'} here"
-        )
+    check_processes(setup.device, [processes])
     with tempfile.TemporaryDirectory() as folder:
         request, out = Path(folder) / "setup.json", Path(folder) / "out.json"
         request.write_text(json.dumps(dataclasses.asdict(setup)))
@@ -54,10 +62,12 @@ def measure_processes(setup: Setup, processes: int, most: int | None = None) -> 
         command += [f"--nproc-per-node={processes}", "-m", "bench.execute.torchrun", str(request), str(out)]
         code, stderr = _ended(command, environment, processes)
         if code or not out.is_file():
-            errors = [line for line in stderr.splitlines() if "Error" in line] or ["no message"]
+            errors = _ERROR.findall(stderr) or ["no message"]
             raise BenchError(f"torchrun with {processes} processes failed: {errors[0].strip()}")
-        blocks = json.loads(out.read_text())
-    return Parallel(processes, rate("training_throughput", blocks, setup.batch * processes))
+        found = json.loads(out.read_text())
+    return Parallel(
+        processes, rate("training_throughput", found["blocks"], setup.batch * processes, note=found["note"])
+    )
 
 
 def _ended(command: list[str], environment: dict[str, str], processes: int) -> tuple[int, str]:
@@ -79,10 +89,11 @@ def _ended(command: list[str], environment: dict[str, str], processes: int) -> t
 
 
 def main(request: Path, out: Path) -> None:
-    """One process: train on its own random batch, in step with the others; process 0 writes seconds a step, by block."""
+    """One process: train on its own random batch, in step with the others; process 0 writes seconds a step by block, and a note."""
     import torch
     import torch.distributed as dist
 
+    from bench.measure import machine
     from bench.measure.clock import quiet_garbage, synchronise
     from bench.measure.parallel import make_data_parallel
 
@@ -107,14 +118,43 @@ def main(request: Path, out: Path) -> None:
         synchronise(device)
         return (time.perf_counter() - began) / count
 
+    def agreed(number: int) -> int:
+        shared = torch.tensor(number, device=device)
+        dist.broadcast(shared, 0)
+        return int(shared)
+
+    dist.barrier()
+    watch, began = machine.Watch(device), time.process_time()
     with quiet_garbage():
-        laps = [steps(1) for _ in range(WARMUP_STEPS)]
-        many = torch.tensor(max(1, round(BLOCK_SECONDS / statistics.median(laps[1:]))), device=device)
-        dist.broadcast(many, 0)  # all processes take as many steps, or they would wait for each other for ever
-        blocks = [steps(int(many)) for _ in range(BLOCKS)]
+        blocks, settled = time_together(steps, agreed)
+    own = time.process_time() - began
+    used = torch.tensor(own, dtype=torch.float64, device=device)
+    dist.all_reduce(used)
     if rank == 0:
-        out.write_text(json.dumps(blocks))
+        seen = watch.stop(float(used) - own)
+        seen.pop("foreign_processes", None)  # the process that started torchrun may be among them
+        warning = machine.warning(seen)
+        out.write_text(json.dumps({"blocks": blocks, "note": warning or (None if settled else NEVER_SETTLED)}))
     dist.destroy_process_group()
+
+
+def time_together(steps: Callable[[int], float], agreed: Callable[[int], int]) -> tuple[list[float], bool]:
+    """(seconds a step by block after the warm-up, did the warm-up settle?) by the rule of ``bench.measure.blocks.time_blocks``.
+
+    steps: takes so many steps together with the other processes; seconds a step. agreed: the number that process 0 gave; all take as
+    many steps and blocks, or they would wait for each other for ever.
+    """
+    began = time.perf_counter()
+    first = [steps(1) for _ in range(FIRST_STEPS)]
+    many = agreed(max(1, math.ceil(BLOCK_SECONDS / max(min(first), 1e-9))))
+    warm = first if many == 1 else []
+    while agreed(settled_at(warm) is None and time.perf_counter() - began < WARMUP_CAP):
+        warm.append(steps(many))
+    blocks: list[float] = []
+    began = time.perf_counter()
+    while agreed(len(blocks) < 2 or (not is_tight(blocks) and time.perf_counter() - began < CAP_SECONDS)):
+        blocks.append(steps(many))
+    return blocks, settled_at(warm) is not None
 
 
 if __name__ == "__main__":

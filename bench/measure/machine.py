@@ -32,8 +32,10 @@ class Watch:
         self._clock = _cpu_mhz()
         self._throttled = nvml.throttled_seconds(device)
 
-    def stop(self) -> dict[str, Any]:
-        """foreign_load and stolen: shares of all cores' time; cpu_mhz: at both ends; on CUDA clocks, the share of the phase in which
+    def stop(self, partners_seconds: float = 0.0) -> dict[str, Any]:
+        """partners_seconds: processor seconds of other processes that do the same work; they are not foreign.
+
+        foreign_load and stolen: shares of all cores' time; cpu_mhz: at both ends; on CUDA clocks, the share of the phase in which
         they were held back, by reason, and other processes.
 
         What cannot be known here is absent.
@@ -45,7 +47,7 @@ class Watch:
         found: dict[str, Any] = {"seconds": round(seconds, 2), "load_average": _load_average()}
         cores = os.cpu_count() or 1
         if everything > 0:
-            own = (_own_seconds() - self._own) / (seconds * cores) if seconds > 0 else 0.0
+            own = (_own_seconds() - self._own + partners_seconds) / (seconds * cores) if seconds > 0 else 0.0
             found["foreign_load"] = round(max(0.0, busy / everything - own), 3)
             found["stolen"] = round(stolen / everything, 3)
         clock = _cpu_mhz()

@@ -65,11 +65,16 @@ def energy_joules(device: torch.device) -> float | None:
 
 
 def process_memory_mib(device: torch.device) -> float | None:
-    """What the device holds for this process, context and libraries included."""
-    for process in _ask(device, "nvmlDeviceGetComputeRunningProcesses") or []:
-        if process.pid == os.getpid() and process.usedGpuMemory is not None:
-            return float(process.usedGpuMemory) / 2**20
-    return None
+    """What the device holds for this process, context and libraries included; None where the driver does not tell which is ours.
+
+    In a container (see ``foreign_processes``) that is only known where the driver names a single process.
+    """
+    processes = _ask(device, "nvmlDeviceGetComputeRunningProcesses") or []
+    ours = [process for process in processes if process.pid == os.getpid()]
+    if not ours and len(processes) == 1 and torch.cuda.memory_reserved(device) > 0:
+        ours = processes
+    used = ours[0].usedGpuMemory if ours else None
+    return None if used is None else float(used) / 2**20
 
 
 def foreign_processes(device: torch.device) -> int | None:

@@ -68,6 +68,8 @@ def _about(record: Mapping[str, Any]) -> dict[str, str]:
         "budget": ", ".join(f"{amount:g} {unit}" for unit, amount in (record.get("budget") or {}).items()),
         "trained": _trained(training),
         "precision": training.get("precision"),
+        "energy": training.get("energy"),
+        "FLOPs": _counting(training),
         "capabilities": ", ".join(training.get("capabilities") or []),
         "options": ", ".join(f"{k} = {v}" for k, v in (config.get("model_config_") or {}).items()),
         "samples": config.get("samples"),
@@ -86,6 +88,18 @@ def _about(record: Mapping[str, Any]) -> dict[str, str]:
 def _trained(training: Mapping[str, Any]) -> str:
     said = [f"{training[key]:,} {key}" for key in ("steps", "images") if training.get(key) is not None]
     return ", ".join(said)
+
+
+def _counting(training: Mapping[str, Any]) -> str:
+    """By phase, what the count of FLOPs leaves out or why there is none; empty where nothing is to be said."""
+    said = []
+    for phase, found in (training.get("flops") or {}).items():
+        if isinstance(found, str):
+            said.append(f"{phase} {found}")
+        elif unknown := found.get("unknown"):
+            calls = ", ".join(f"{name} ({number:,} calls)" for name, number in unknown.items())
+            said.append(f"{phase} without a formula for {calls}")
+    return "; ".join(said)
 
 
 def _facts(facts: Mapping[str, str]) -> Table:

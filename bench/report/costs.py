@@ -30,6 +30,11 @@ from bench.stats.intervals import t_interval, wilson_interval
 
 Runs = list[list[CurvePoint]]
 
+OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "not enough memory", "unable to allocate", "alloc_failed", "bad_alloc", "memoryerror",
+)  # fmt: skip
+"""Words, in small letters, by which a failure for want of memory is known."""
+
 INTERVALS = (
     "Means over seeds with their 95 % t intervals; of two seeds the range, of one its own interval where it has any."
 )
@@ -73,9 +78,9 @@ def _time_to_quality(records: Sequence[Record], metric: str) -> Iterator[str]:
     yield "## Time to quality"
     yield (
         f"Target: {metric} ≤ {format_number(target, 3)} ({origin}). Reached: runs that did, with the 95 % interval of their share "
-        "(Wilson). Seconds of training and of fitting a prior until the first checkpoint that reaches it, median over seeds, runs that "
-        "never do counting as longer than any. Brackets: the 95 % interval of the median from six seeds on; of fewer, which have none, "
-        "the last checkpoint before and the first after, over all seeds. Checkpoints are scored off the clock, with the same number "
+        "(Wilson). Seconds of training and of fitting a prior until the first checkpoint that reaches it, and images seen until then: "
+        "medians over seeds, runs that never do counting as longer than any. Brackets: the 95 % interval of the median from six seeds "
+        "on; of fewer, which have none, the last checkpoint before and the first after, over all seeds. Checkpoints are scored off the clock, with the same number "
         "of samples as the finished model."
     )
     rows = [_reached_row(entry) for entry in times_to(records, metric, target)]
@@ -102,14 +107,15 @@ def _reached_row(entry: Reached) -> tuple[str, ...]:
     ends = entry.interval
     if entry.median is None:
         least = f" (95 % interval from {format_number(ends[0], 3)})" if ends else ""
-        seconds, cost, images = f"> {format_number(entry.budget, 3)}{least}", entry.budget, MISSING
+        seconds, cost = f"> {format_number(entry.budget, 3)}{least}", entry.budget
     else:
         low, high = ends or entry.ends
         upper = (
             format_number(high, 3) if high is not None else f"> {format_number(entry.budget, 3)}" if ends else "never"
         )
         seconds, cost = f"{format_number(entry.median, 3)} [{format_number(low, 3)}, {upper}]", entry.median
-        images = f"{statistics.median(entry.images):,.0f}"
+    half_way = entry.median_images
+    images = f"> {entry.budget_images:,.0f}" if half_way is None else f"{half_way:,.0f}"
     money = MISSING
     if entry.price is not None:
         sign = "> " if entry.median is None else ""
@@ -200,7 +206,7 @@ def _batch_rows(curves: dict[str, Runs]) -> list[tuple[str, ...]]:
         speeds = [over_runs(_at(points, "sampling_throughput")) for _, _, points in mine]
         best = max((speed.value for speed in speeds if speed is not None), default=None)
         for (_, batch, points), speed in zip(mine, speeds):
-            shown = "did not fit" if speed is None else format_estimate(speed)
+            shown = _failed(points) if speed is None else format_estimate(speed)
             tails = (over_runs(_at(points, f"sampling_latency_p{percent}")) for percent in (50, 95, 99))
             rows.append(
                 (
@@ -211,6 +217,20 @@ def _batch_rows(curves: dict[str, Runs]) -> list[tuple[str, ...]]:
                 )
             )
     return rows
+
+
+def _failed(points: Sequence[CurvePoint]) -> str:
+    """Why no run has a speed here: "did not fit" for want of memory, else what the first other failure says."""
+    failures = [point.failure for point in points if point.failure is not None]
+    others = [failure for failure in failures if not _is_of_memory(failure)]
+    if others:
+        return f"failed: {others[0]}"
+    return "did not fit" if failures else MISSING
+
+
+def _is_of_memory(failure: str) -> bool:
+    """Is this what torch, CUDA, cuBLAS, cuDNN or NumPy say where memory is short?"""
+    return any(words in failure.lower() for words in OUT_OF_MEMORY)
 
 
 def _aligned(curves: dict[str, Runs], key: str) -> Iterator[tuple[str, float, list[CurvePoint]]]:

@@ -34,7 +34,7 @@ class Reached:
 
     brackets: for each run that did, (last checkpoint that had not reached it, or 0; first that had), in seconds. runs: of all runs.
     budget: seconds after which the others were given up. images: seen at the first checkpoint that had reached it. price: of the
-    device, where the config had one.
+    device, where the config had one. budget_images: seen by the runs that were given up.
     """
 
     model: str
@@ -43,11 +43,19 @@ class Reached:
     runs: int
     budget: float
     price: Price | None = None
+    budget_images: float = 0.0
 
     @property
     def median(self) -> float | None:
         """Median seconds over runs, those that never reached it counting as longer than any; None where it is among those."""
         middle = self._estimate().value
+        return middle if math.isfinite(middle) else None
+
+    @property
+    def median_images(self) -> float | None:
+        """Median images by the same rule as the median seconds."""
+        never = self.runs - len(self.images)
+        middle = censored_median([*self.images, *[0.0] * never], [*self.images, *[math.inf] * never]).value
         return middle if math.isfinite(middle) else None
 
     @property
@@ -148,15 +156,16 @@ def times_to(records: Sequence[Record], metric: str, target: float) -> list[Reac
     for model, runs in _by_model(records).items():
         crossings = [crossing(training_curve(run, metric), target) for run in runs]
         reached = [crossed for crossed in crossings if crossed is not None]
-        ends = [curve[-1].seconds for run in runs if (curve := training_curve(run, metric))]
+        ends = [curve[-1] for run in runs if (curve := training_curve(run, metric))]
         found.append(
             Reached(
                 model,
                 tuple((before, point.seconds) for before, point in reached),
                 tuple(point.images for _, point in reached),
                 len(runs),
-                max(ends, default=0.0),
+                max((end.seconds for end in ends), default=0.0),
                 next((price for run in reversed(runs) if (price := price_in(run)) is not None), None),
+                max((end.images for end in ends), default=0.0),
             )
         )
     return sorted(found, key=lambda entry: (entry.median is None, entry.median or 0.0, -len(entry.brackets)))

@@ -73,6 +73,8 @@ def _speed(measured: Measurement) -> str:
     return f"{format_number(float(measured), 3)}{ends}{f' {measured.note}' if measured.note else ''}"
 
 
-def _fit(fit: Estimate) -> str:
+def _fit(fit: Estimate | None) -> str:
+    if fit is None:
+        return "not fitted (zero)"
     ends = f" [{fit.low:.2f}, {fit.high:.2f}]" if fit.low is not None else " (two points: no interval)"
     return f"{fit.value:.2f}{ends}"

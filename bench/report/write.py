@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+NOT_MEASURED = "not measured: "
+"""How a record's ``training.energy`` begins where nothing measured it."""
+
+
 def write_report(store: ResultStore, console: Console) -> list[Leaderboard]:
     """Rewrite every report file of ``store`` from its records and print the leaderboards. Imports no torch."""
     records = store.current()
@@ -119,7 +123,20 @@ def setting(records: list[Record]) -> Mapping[str, str]:
         about["extractor"] = f"{extractors} ({last.training.get('extractor_version', '')})"
     if samples := sorted({int(r.config["samples"]) for r in complete if "samples" in r.config}):
         about["samples scored a trial"] = " or ".join(f"{n:,}" for n in samples)
+    if without := _why_no_energy(complete):
+        about["energy"] = without
     return about
+
+
+def _why_no_energy(records: list[Record]) -> str | None:
+    """Why no trial has an energy; None where one has, or where no trial says."""
+    if any(
+        "_energy_" in fields.name and fields.value is not None for record in records for fields in record.measurements
+    ):
+        return None
+    said = dict.fromkeys(str(record.training.get("energy", "")) for record in records)
+    reasons = [text.removeprefix(NOT_MEASURED) for text in said if text.startswith(NOT_MEASURED)]
+    return f"not measured ({', '.join(reasons)})" if reasons else None
 
 
 def rank_by(records: list[Record]) -> str | None:

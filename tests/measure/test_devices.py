@@ -36,6 +36,7 @@ class Driver:
         self.streams = set()
         self.violations = {0: 0, 1: 0}
         self.pid = os.getpid()
+        self.others = [1]
         self.known = {b"GPU-abc": "handle"}
 
     def run(self, seconds):
@@ -79,7 +80,7 @@ def driver(monkeypatch):
         nvmlDeviceGetTotalEnergyConsumption=lambda handle: driver.millijoules,
         nvmlDeviceGetComputeRunningProcesses=lambda handle: [
             types.SimpleNamespace(pid=driver.pid, usedGpuMemory=driver.pid_memory),
-            types.SimpleNamespace(pid=1, usedGpuMemory=2**20),
+            *(types.SimpleNamespace(pid=other, usedGpuMemory=2**20) for other in driver.others),
         ],
         nvmlDeviceGetCurrentClocksEventReasons=lambda handle: driver.reasons,
         nvmlDeviceGetClockInfo=lambda handle, kind: {1: 1980, 2: 2619}[kind],
@@ -287,6 +288,17 @@ def test_strangers_are_counted_in_a_container_too(driver, monkeypatch, mine, hel
     driver.pid = os.getpid() if mine else 4_000_000
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: held)
     assert nvml.foreign_processes(CUDA) == others
+
+
+@pytest.mark.parametrize(
+    ("mine", "held", "others", "memory"),
+    [(True, 0, [1], 300), (False, 2**20, [], 300), (False, 2**20, [1], None), (False, 0, [], None)],
+)
+def test_memory_of_the_process_is_told_in_a_container_too(driver, monkeypatch, mine, held, others, memory):
+    """Where the driver names one process alone and this one holds memory on the device, it is the one."""
+    driver.pid, driver.others = os.getpid() if mine else 4_000_000, others
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: held)
+    assert nvml.process_memory_mib(CUDA) == memory
 
 
 def test_a_part_of_a_device_has_a_handle_of_its_own(driver):

@@ -72,6 +72,23 @@ def test_provenance_and_warnings_are_said():
         assert part in text
 
 
+def test_what_was_not_measured_is_said_with_its_reason():
+    flops = {
+        "training": {"unknown": {"mine.kernel": 1200, "aten.qr": 3}},
+        "sampling": "not counted: one sample takes too long",
+    }
+    text = shown(record(training={"energy": "not measured: no readable RAPL counter", "flops": flops}), width=200)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "energy not measured: no readable RAPL counter" in lines
+    assert (
+        "FLOPs training without a formula for mine.kernel (1,200 calls), aten.qr (3 calls); "
+        "sampling not counted: one sample takes too long"
+    ) in lines
+    counted = shown(record(training={"energy": "rapl", "flops": {"training": {"unknown": {}}}}))
+    assert "rapl" in counted
+    assert "FLOPs" not in counted
+
+
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_a_card_keeps_to_the_width_of_the_terminal(width):
     assert max(map(len, shown(record(), width).splitlines())) <= width

@@ -116,7 +116,7 @@ def test_the_tables(tmp_path):
     records = [record(r.model, r.seed, (0.5, 0.3, 0.2), 0.15, target=target, price=price) for r in FAST] + NEVER
     text = costs_markdown(records)
     assert "| fast | 3 of 3 (44% to 100%) | 8 [4, 8] | 500 | 0.00800 USD |" in text
-    assert "| never | 0 of 3 (0% to 56%) | > 18 | – | – |" in text
+    assert "| never | 0 of 3 (0% to 56%) | > 18 | > 1,000 | – |" in text
     assert "Cost: seconds by the price of the device, 3.6 USD an hour, price of 2026-11-01 (the bill)." in text
     assert "set by the suite" in text
     assert "The order is the same at every checkpoint" in text
@@ -125,6 +125,21 @@ def test_the_tables(tmp_path):
     assert write_curve_plots(records, tmp_path) == 6
     for spent in ("time", "images", "flops"):
         assert (tmp_path / f"quality_vs_{spent}_digits.png").stat().st_size > 5000
+
+
+def test_images_to_the_target_are_the_median_over_the_same_runs_as_the_seconds():
+    def row(runs):
+        [found] = times_to(runs, KID, 0.25)
+        return found.median, found.median_images
+
+    early, late, never = (
+        record("m", *run) for run in ((0, (0.2, 0.2, 0.2), 0.1), (1, (0.9, 0.8, 0.2), 0.1), (2, (1, 1, 1), 1))
+    )
+    assert row([early, late, never]) == (8.0, 500.0), "the second of three, not the mean of the two that reached it"
+    assert row([early, never]) == (None, None)
+    assert "| m | 1 of 2 (9% to 91%) | > 18 | > 1,000 |" in costs_markdown(
+        [run.model_copy(update={"config": {"target": {"metric": KID, "value": 0.25}}}) for run in (early, never)]
+    )
 
 
 def test_the_interval_of_the_median_needs_six_seeds():
@@ -173,12 +188,14 @@ def test_steps_and_batches():
     batch = [
         CurvePoint(at={"batch": 1}, measurements=[speed(10)]),
         CurvePoint(at={"batch": 8}, measurements=[speed(60)]),
-        CurvePoint(at={"batch": 512}, measurements=[], failure="out of memory"),
+        CurvePoint(at={"batch": 512}, measurements=[], failure="CUDA out of memory. Tried to allocate 20.00 GiB."),
+        CurvePoint(at={"batch": 1024}, measurements=[], failure="cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"),
     ]
     text = costs_markdown([record("flow", 0, (), 0.1, curves={"nfe": nfe, "batch": batch})])
     assert "| flow | 2 | 4 | 0.500 | 50 | – |" in text
     assert "| flow | 8 | **60** |" in text
     assert "| flow | 512 | did not fit |" in text
+    assert "| flow | 1024 | failed: cuDNN error: CUDNN_STATUS_NOT_SUPPORTED |" in text
 
 
 def speed(value):

@@ -9,12 +9,15 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from bench.record import Measurement, fields_of
 from bench.report.footnotes import footnotes, warnings, won_by_baselines
 from bench.report.leaderboard import leaderboard, leaderboards
 from bench.report.markdown import board_markdown, escape, leaderboard_csv, leaderboard_markdown
 from bench.report.terminal import leaderboard_renderable
+from bench.report.write import setting
 
 from .results import BITS, COLLAPSED, COVERAGE, FD, KID, MONEY, SPEED, example, failure, frame, rows
+from .test_card import record
 
 
 def tables(markdown):
@@ -95,6 +98,19 @@ def test_a_price_is_said_with_its_day_before_all_warnings():
     board = leaderboard(frame(*parts))
     assert f"P{price[1:]}: cost_per_run (vae)." in footnotes(board)
     assert not any("price" in warning for warning in warnings(board))
+
+
+def test_why_no_trial_has_an_energy_is_said_once():
+    def trial(energy, *measurements):
+        return record(training={"energy": energy}, measurements=[fields_of(m, "cost", "p") for m in measurements])
+
+    none = trial("not measured: no readable RAPL counter")
+    about = setting([none, none, record(training={})])
+    assert about["energy"] == "not measured (no readable RAPL counter)"
+    assert "energy: not measured (no readable RAPL counter)" in footnotes(leaderboard(example()), about)[0]
+    joules = Measurement(2.0, name="sampling_energy_per_image", unit="J/image", direction="lower")
+    assert "energy" not in setting([none, trial("not measured: checkpoints were scored in between", joules)])
+    assert "energy" not in setting([record(training={})])
 
 
 def test_warnings_of_important_columns_come_first_and_figures_are_folded():
