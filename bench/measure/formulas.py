@@ -34,7 +34,7 @@ def convolution_backward(grad: Shape, x: Shape, weight: Shape, *rest: Any, **_: 
     """The forward pass's size for the gradient of the input and again for that of the weights. (torch's own formula takes the second as
     if every group saw all channels.) rest: bias sizes, stride, padding, dilation, transposed, output padding, groups, mask."""
     transposed, (to_input, to_weight, _to_bias) = rest[4], rest[7]
-    return conv_flop_count(x, weight, grad, transposed) * (int(to_input) + int(to_weight))
+    return conv_flop_count(list(x), list(weight), list(grad), transposed) * (int(to_input) + int(to_weight))
 
 
 def rnn_layer(x: Shape, w_input: Shape, w_hidden: Shape, *_: Any, **__: Any) -> int:
