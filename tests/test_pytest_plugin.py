@@ -1,8 +1,5 @@
 """The pytest plug-in in a user's own project: store a baseline, hold, catch a worse model, name what is missing."""
 
-import subprocess
-import sys
-
 import pytest
 
 from bench.errors import BenchError
@@ -60,15 +57,6 @@ def test_store_hold_and_catch(project, pytester):
     few = project(seeds="(0, 1)")
     few.assert_outcomes(failed=1)
     few.stdout.fnmatch_lines(["*missing, head lacks seed 2 of base*"])
-
-
-def test_a_trial_waits_for_the_device(tmp_path):
-    """Another process holds the processor for half a second."""
-    hold = "import time; from bench.measure.lock import device_lock\nwith device_lock('cpu'): print('held', flush=True); time.sleep(0.5)"
-    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "held\n"
-        BenchTrial(tmp_path, tmp_path, False)("noise", seeds=[0], samples=40)
-        assert other.poll() is not None, "it ran beside another trial"
 
 
 def test_options_are_in_the_help(pytester):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from bench.commands.outputs import BadgeOption, GithubOption, JsonOption, JunitO
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
+    from bench.report.verdicts import Verdicts
     from bench.suite import Gate
 
 
@@ -53,6 +56,11 @@ def gate(
     family = declared_family(path)
     if not results.exists():
         raise BenchError(f"no results at '{results}'; run `bench run {family.suite}` first or give --results")
+    if _within(Path(baseline), results):
+        raise BenchError(
+            f"--baseline '{baseline}' holds the very records that are judged; give a git revision (the default: HEAD), or other "
+            "records by --results"
+        )
     noise = stored_margins(results) if any(member.margin is None for member in family.metrics) else {}
     verdicts = gate_sides(load_side(baseline, results), load_side(str(results)), family, noise)
     if speed is not None:
@@ -60,9 +68,36 @@ def gate(
             text = speed.read_text(encoding="utf-8")
         except OSError as error:
             raise BenchError(f"--ab: cannot read '{speed}': {error.strerror}") from None
-        timed = Verdicts.from_json(text, str(speed))
+        timed = _timed(Verdicts.from_json(text, str(speed)), str(speed), baseline)
         verdicts = merged([verdicts.without(timed), timed])
     return publish(verdicts, github, junit, markdown, json_file, badge)
+
+
+def _within(baseline: Path, results: Path) -> bool:
+    """Whether a baseline that is a path is what is judged, or a part of it."""
+    return baseline.exists() and results.resolve() in (baseline.resolve(), *baseline.resolve().parents)
+
+
+def _timed(found: Verdicts, file: str, baseline: str) -> Verdicts:
+    """The verdicts of `bench ab` as a part of the gate; what was timed between other commits decides nothing."""
+    from bench.gate.sides import commit_of
+
+    if found.kind != "ab":
+        raise BenchError(f"--ab: {file} holds the verdicts of `bench {found.kind}`, not of `bench ab`")
+    if not found.lines:
+        raise BenchError(f"--ab: {file} compared nothing; run `bench ab` again")
+    for said, due in ((found.base, baseline), (found.head, "HEAD")):
+        commit, timed = commit_of(due), re.search(r"\b([0-9a-f]{7,40})\)?$", said)
+        if commit and timed and not commit.startswith(timed[1]):
+            reason = f"timed for {said}, which is not {due} ({commit[:10]})"
+            lines = [
+                dataclasses.replace(line, verdict="inconclusive", reason=reason)
+                if line.verdict not in ("failed", "missing")
+                else line
+                for line in found.lines
+            ]
+            return dataclasses.replace(found, lines=tuple(lines))
+    return found
 
 
 def declared_family(path: Path) -> Gate:

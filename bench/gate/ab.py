@@ -63,7 +63,12 @@ def run_ab(
         return Verdicts("ab", base.label, head.label, alpha, tuple(lines))
     blocks.close()
     lines = decide(first, second, again, [name for name in family if name[0] not in broken], allowed, alpha)
-    lines += [_broken(cell, metric, broken[cell], margins[metric]) for cell in broken for metric in work.metrics]
+    lines += [
+        _broken(cell, metric, broken[cell], margins[metric], _is_new(first, cell))
+        for cell in broken
+        for metric in work.metrics
+        if not _is_new(first, cell) or all(metric in b["values"]["head"].get(cell, {}) for b in first)
+    ]
     return Verdicts("ab", base.label, head.label, alpha, tuple(lines), tuple(_notes(first + second, work)))
 
 
@@ -120,6 +125,16 @@ def failures(blocks: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str]]:
     return found
 
 
+def _is_new(first: Sequence[dict[str, Any]], cell: str) -> bool:
+    """Whether base lacks what head has: it fails in every block, as the control does for the same reason, and head in none."""
+    return all(
+        cell in b["failed"]["base"]
+        and b["failed"]["base"][cell] == b["failed"]["control"].get(cell)
+        and cell not in b["failed"]["head"]
+        for b in first
+    )
+
+
 def _having(blocks: Sequence[dict[str, Any]], name: Name) -> list[dict[str, Any]]:
     return [b for b in blocks if name[1] in b["ratios"]["control"].get(name[0], {})]
 
@@ -128,9 +143,11 @@ def _joined(name: Name) -> str:
     return f"{name[0]} {name[1]}"
 
 
-def _broken(cell: str, metric: str, failure: tuple[str, str], margin: float) -> Line:
+def _broken(cell: str, metric: str, failure: tuple[str, str], margin: float, new: bool) -> Line:
     arm, reason = failure
     unit, direction = METRICS[metric]
+    if new:
+        return Line(cell, metric, "new", f"base cannot run it: {reason}", unit, direction, margin=margin)
     if arm == "head":
         return Line(cell, metric, "failed", f"head: {reason}", unit, direction, margin=margin)
     return Line(cell, metric, "not comparable", f"base cannot run it: {reason}", unit, direction, margin=margin)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bench.gate.sides import Side
 from bench.record import MeasurementFields, Record, extractor_names
-from bench.report.columns import HARDWARE_GROUPS, group_and_importance
+from bench.report.columns import depends_on_machine
 
 Key = tuple[str, str, str]
 """(suite, data set, model)."""
@@ -84,7 +84,7 @@ def _cell(metric: str, records: Iterable[Record]) -> Cell | None:
     if not found:
         return None
     unit, direction = found[0][1].unit, found[0][1].direction
-    hardware = group_and_importance(metric, unit)[0] in HARDWARE_GROUPS and found[0][1].source == "cost"
+    hardware = found[0][1].source == "cost" and depends_on_machine(metric, unit)
     each = [_facts(record, fields, hardware) for record, fields in found]
     return Cell(
         metric=metric,
@@ -104,18 +104,19 @@ def _facts(record: Record, fields: MeasurementFields, hardware: bool) -> dict[st
     facts = {"budget": " and ".join(f"{amount:g} {unit}" for unit, amount in record.budget.items())}
     if "data_digest" in config:
         facts["data"] = str(config["data_digest"])[:12]
-    if hardware:
+    cost = fields.source == "cost"
+    if cost:
         facts |= {
             name.replace("_", " "): str(config[name]) for name in ("batch_size", "sample_batch") if name in config
         }
     elif "samples" in config:
         facts["n"] = str(config["samples"])
     extractors = extractor_names(config)
-    if extractors and fields.source != "cost":
+    if extractors and not cost:
         facts["extractor"] = f"{extractors} {record.training.get('extractor_version', '')}".strip()
     if hardware or "seconds" in record.budget:
         facts["environment"] = environment_text(record)
-    facts["protocol"] = fields.protocol if not hardware else ""
+    facts["protocol"] = "" if cost else fields.protocol  # that of a cost holds the environment
     return facts
 
 

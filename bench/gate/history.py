@@ -85,16 +85,22 @@ def read_history(results: Path, revision: str = "HEAD") -> list[tuple[Commit, li
 def series_of(history: Sequence[tuple[Commit, list[Record]]], metrics: Sequence[str] | None = None) -> list[Series]:
     """The series of the named metrics (by default the most important ones) of every trained row: means over seeds.
 
-    Only numbers of the newest commit's protocol, budget, data (and machine, for speed) are joined: an older point that was measured
+    A commit that leaves a row as it was is no further measurement of it. Only numbers of the newest commit's protocol, budget, data (and machine, for speed) are joined: an older point that was measured
     otherwise is left out, for it is no change of the model.
     """
     points: dict[tuple[str, str], list[tuple[Commit, Cell]]] = {}
+    kept: dict[tuple[str, str], object] = {}
     for commit, records in history:
+        trials: dict[str, set[object]] = {}
+        for r in records:
+            trials.setdefault("/".join((r.suite, r.dataset, r.model)), set()).add((r.seed, r.trial, r.started))
         for row in rows_of(Side("", tuple(records))).values():
-            if row.role == "trained":
-                for metric, cell in row.cells.items():
-                    if cell.direction != "none":
-                        points.setdefault(("/".join(row.key), metric), []).append((commit, cell))
+            subject = "/".join(row.key)
+            for metric, cell in row.cells.items() if row.role == "trained" else ():
+                measured = (trials[subject], dict(cell.values))
+                if cell.direction != "none" and kept.get((subject, metric)) != measured:
+                    kept[subject, metric] = measured
+                    points.setdefault((subject, metric), []).append((commit, cell))
     known = {metric: None for _, metric in points}
     wanted = {known_as(name, known) for name in metrics} if metrics is not None else None
     found = []

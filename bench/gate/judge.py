@@ -6,6 +6,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from scipy import special
+
 from bench.errors import BenchError, did_you_mean
 from bench.gate.cells import Cell, Row, matched, rows_of
 from bench.gate.margins import USUAL, Margin, said
@@ -18,7 +20,8 @@ from bench.stats.intervals import Estimate, t_interval
 from bench.suite import Gate
 
 SAMPLING_ERRORS = 3.0
-"""An untrained model's score may move by so many standard errors of a sample set when its samples changed."""
+"""An untrained model's score may move by so many standard errors of a sample set when its samples changed; in a gate by as many as its
+false-alarm rate asks for."""
 
 ROUNDING = 1e-5
 """Relative change that the order of floating-point sums may cause in a score of the very same samples."""
@@ -89,6 +92,7 @@ def gate_sides(base: Side, head: Side, family: Gate, noise: Mapping[str, float] 
     pairs = [(a, b) for a, b in _pairs(base, head, family.suite)]
     if not pairs:
         raise BenchError(f"no records of suite '{family.suite}' on either side; run `bench run {family.suite}`")
+    errors, alpha = _rates(pairs, [member.metric for member in family.metrics], family.alpha)
     judgements = []
     for member in family.metrics:
         _named([member.metric], pairs)
@@ -96,13 +100,39 @@ def gate_sides(base: Side, head: Side, family: Gate, noise: Mapping[str, float] 
         for a, b in pairs:
             allowed = given or _usual_margin(a, member.metric, noise or {})
             if _has(member.metric, a) or _has(member.metric, b) or _lost(a, b):
-                judgements.append(_judge(a, b, member.metric, allowed, member.direction))
+                judgements.append(_judge(a, b, member.metric, allowed, member.direction, errors=errors))
     judgements = _without_untimed(judgements)
     bounded, of_two_sessions = ([j for j in judgements if j.hardware == timed] for timed in (False, True))
-    lines = _lines(bounded, lambda comparisons: stats.gate(comparisons, family.alpha))
+    lines = _lines(bounded, lambda comparisons: stats.gate(comparisons, alpha))
     lines += [_withdrawn(line) for line in _lines(of_two_sessions, lambda found: stats.gate(found, family.alpha))]
     notes = [_SESSIONS] if any(j.hardware for j in judgements) else []
+    if _trials(base, family.suite) == _trials(head, family.suite):
+        notes.insert(0, "the same trials on both sides: nothing was run anew")
     return Verdicts("gate", _shown(base), _shown(head), family.alpha, tuple(lines), tuple(notes))
+
+
+def _rates(pairs: Sequence[tuple[Row | None, Row | None]], metrics: Sequence[str], alpha: float) -> tuple[float, float]:
+    """(sampling errors that untrained rows are allowed, alpha of the trained ones' tests): half of the false-alarm rate each, where a
+    family has both. The former by Bonferroni over all seeds whose samples changed."""
+    loose, tested = 0, False
+    for a, b in pairs:
+        for metric in metrics:
+            if not (a and b and _has(metric, a) and _has(metric, b)) or a.cells[metric].hardware:
+                continue
+            one, two = a.cells[metric], b.cells[metric]
+            if "trained" in _roles(a, b):
+                tested = tested or not _same_samples(one, two)
+            else:
+                common = set(one.values) & set(two.values)
+                loose += sum(one.samples.get(seed) != two.samples.get(seed) for seed in common)
+    if not loose:
+        return SAMPLING_ERRORS, alpha
+    share = alpha / 2 if tested else alpha
+    return float(special.ndtri(1 - share / (2 * loose))), alpha - share if tested else alpha
+
+
+def _trials(side: Side, suite: str) -> set[tuple[str, int, str]]:
+    return {(r.trial, r.seed, r.started) for r in side.records if r.suite == suite}
 
 
 _SESSIONS = "speed and memory come from two sessions: drift of the machine is part of the change; `bench ab` removes it"
@@ -119,15 +149,22 @@ class _Judgement:
 
 
 def _judge(
-    a: Row | None, b: Row | None, metric: str, margin: Margin, direction: str | None, whole: bool = True
+    a: Row | None,
+    b: Row | None,
+    metric: str,
+    margin: Margin,
+    direction: str | None,
+    whole: bool = True,
+    errors: float = SAMPLING_ERRORS,
 ) -> _Judgement:
-    """whole: seeds of base that head lacks are missing (a gate); else the others are compared."""
+    """whole: seeds of base that head lacks are missing (a gate); else the others are compared. errors: see ``SAMPLING_ERRORS``."""
     row = a or b
     assert row is not None
     subject = "/".join(part for part in row.key[1:] if part) or row.key[0]
     one, two = (side.cells.get(metric) if side else None for side in (a, b))
     cell = two or one
-    line = Line(subject, metric, "inconclusive", "", relative=margin.relative, margin=margin.value)
+    shown = direction or "lower"
+    line = Line(subject, metric, "inconclusive", "", direction=shown, relative=margin.relative, margin=margin.value)
     if cell is not None:
         if direction not in (None, cell.direction):
             raise BenchError(
@@ -151,7 +188,7 @@ def _judge(
             return _Judgement(
                 dataclasses.replace(line, verdict="not comparable", reason="no seed in common"), None, role=row.role
             )
-        comparison = _exact(one, two)
+        comparison = _exact(one, two, errors)
     else:
         comparison = stats.compare_seeds(metric, one.values, two.values, one.direction, margin.value, margin.relative)
     return _Judgement(line, comparison, one.hardware, row.role)
@@ -161,12 +198,12 @@ def _absence(
     a: Row | None, b: Row | None, one: Cell | None, two: Cell | None, whole: bool
 ) -> tuple[Outcome, str] | None:
     """(verdict, reason) where a side has no number or (``whole``) not all of its numbers; None where both may be compared."""
+    if b is not None and b.failures:
+        return "failed", "in head: " + "; ".join(b.failures)
     if a is None:
         return "new", "base has no such row: nothing to compare with"
     if b is None:
         return "missing", "base has this row, head does not"
-    if b.failures:
-        return "failed", "in head: " + "; ".join(b.failures)
     lost = sorted(set(a.seeds) - set(b.seeds))
     if lost and whole:
         return "missing", f"head lacks seed {', '.join(map(str, lost))} of base"
@@ -199,8 +236,8 @@ def _difference(one: Cell, two: Cell) -> str:
     return stats.differing(a, b, names) or stats.differing(a, b, ["protocol"])
 
 
-def _exact(one: Cell, two: Cell) -> Comparison:
-    """Seed by seed, the one that moved most against what it may move by."""
+def _exact(one: Cell, two: Cell, allowed: float) -> Comparison:
+    """Seed by seed, the one that moved most against what it may move by. allowed: standard errors, where the samples differ."""
     found = []
     for seed in sorted(set(one.values) & set(two.values)):
         before, after = one.values[seed], two.values[seed]
@@ -208,9 +245,9 @@ def _exact(one: Cell, two: Cell) -> Comparison:
         same = seed in one.samples and one.samples[seed] == two.samples.get(seed)
         if not same:
             errors = [cell.errors[seed] for cell in (one, two) if seed in cell.errors]
-            tolerance += SAMPLING_ERRORS * math.hypot(*errors) if errors else 0.0
+            tolerance += allowed * math.hypot(*errors) if errors else 0.0
         comparison = stats.compare_exact(one.metric, before, after, one.direction, tolerance)
-        kind = "same samples" if same else f"{SAMPLING_ERRORS:g} sampling errors"
+        kind = "same samples" if same else f"{allowed:.3g} sampling errors"
         found.append(
             (
                 abs(after - before) - tolerance,
@@ -280,9 +317,9 @@ def _has(metric: str, row: Row | None) -> bool:
 
 
 def _lost(a: Row | None, b: Row | None) -> bool:
-    """Whether a trained row has failed or gone so wholly that no metric is left of it."""
-    row = a or b
-    return row is not None and row.role == "trained" and any(side is not None and not side.cells for side in (a, b))
+    """Whether a row has failed, or a trained one gone, so wholly that no metric is left of it."""
+    sides = [side for side in (a, b) if side is not None]
+    return any(not side.cells and (side.failures or side.role == "trained") for side in sides)
 
 
 def _named(metrics: Sequence[str], pairs: Sequence[tuple[Row | None, Row | None]]) -> list[str]:

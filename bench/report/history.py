@@ -56,7 +56,7 @@ def history_renderable(series: Sequence[Series], changes: Sequence[Change]) -> R
     if short:
         lines.append(
             Text(
-                f"{short} of {len(series)} series have fewer than {2 * MINIMUM_SEGMENT} commits: too few for a change point",
+                f"{short} of {len(series)} series have fewer than {2 * MINIMUM_SEGMENT} measurements: too few for a change point",
                 style="dim",
             )
         )

@@ -182,6 +182,8 @@ def _line_fields(line: Line) -> dict[str, Any]:
 
 def _line(fields: dict[str, Any]) -> Line:
     read: dict[str, Any] = {name: _estimate(value) if name in _ESTIMATES else value for name, value in fields.items()}
+    if read["verdict"] not in OUTCOMES:
+        raise ValueError(read["verdict"])
     return Line(**read)
 
 

@@ -5,7 +5,8 @@ import subprocess
 from bench.record import MeasurementFields, Record
 
 UNITS = {"kid_effnetlite0": ("1", "lower", "kernel"), "coverage_effnetlite0": ("1", "higher", "prdc"),
-         "sampling_throughput": ("images/s", "higher", "cost"), "parameters": ("1", "none", "cost")}  # fmt: skip
+         "sampling_throughput": ("images/s", "higher", "cost"), "parameters": ("1", "none", "cost"),
+         "sampling_flops_per_image": ("FLOP/image", "lower", "cost")}  # fmt: skip
 
 
 def record(model, seed, values, *, suite="ci", dataset="digits16", role="trained", status="complete", reason=None,

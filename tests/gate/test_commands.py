@@ -114,6 +114,42 @@ def test_gate_takes_the_verdicts_of_ab(repository, tmp_path):
     assert "sampling_throughput" in run(repository, "gate", "--ab", str(tmp_path / "ab.json"), code=1).stdout
 
 
+def test_a_file_of_ab_that_says_nothing_or_speaks_of_other_code_is_no_pass(repository, tmp_path):
+    from bench.report.verdicts import Line, Verdicts
+
+    def gated(verdicts, code, **changes):
+        (tmp_path / "ab.json").write_text(json.dumps({**json.loads(verdicts.to_json()), **changes}))
+        done = run(repository, "gate", "--ab", str(tmp_path / "ab.json"), code=code)
+        return done.stdout + done.stderr
+
+    line = Line("digits16/vae", "sampling_throughput", "equivalent", "as fast")
+    assert "compared nothing" in gated(Verdicts("ab", "a", "b", 0.01, ()), 2)
+    assert "not of `bench ab`" in gated(Verdicts("gate", "a", "b", 0.01, (line,)), 2)
+    other = Verdicts("ab", "main (0123456789)", "HEAD (9876543210)", 0.01, (line,))
+    assert "timed for main (0123456789)" in gated(other, 4)
+    unknown = json.loads(other.to_json())["lines"][0] | {"verdict": "splendid"}
+    assert "not a file that" in gated(other, 2, lines=[unknown])
+
+
+def test_records_are_not_held_against_themselves(repository):
+    for baseline in ("results", "results/ci", "results/ci/records.jsonl"):
+        assert "the very records that are judged" in run(repository, "gate", "--baseline", baseline, code=2).stderr
+    assert "nothing was run anew" in run(repository, "gate", "--baseline", "HEAD").stdout
+
+
+def test_a_measurement_counts_once_in_a_history_however_many_commits_it_is_in(tmp_path):
+    """Two runs of one suite, and six commits that change the records of another."""
+    (tmp_path / "benchmarks.toml").write_text(CONFIG)
+    for i in range(6):
+        (tmp_path / "results" / "ci" / "records.jsonl").unlink(missing_ok=True)
+        write(tmp_path / "results", trained("vae", KID, values(0.2 if i < 3 else 0.4, i // 3)))
+        write(tmp_path / "results", trained("vae", KID, values(0.2, i), suite="other"))
+        commit(tmp_path, f"change {i}")
+    out = run(tmp_path, "history").stdout
+    assert "1 of 2 series have fewer than 6 measurements" in out
+    assert "worse" not in out
+
+
 def test_history_finds_the_commit_and_the_direction(repository):
     out = run(repository, "history").stdout
     changed = [line for line in out.splitlines() if line.startswith(("worse", "better"))]

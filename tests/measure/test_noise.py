@@ -15,6 +15,7 @@ from bench.errors import BenchError
 from bench.measure import lock, noise
 from bench.measure.doctor import abilities, facts, timer
 from bench.measure.lock import FOLDER_VARIABLE, device_lock, lock_file, physical_device
+from bench.pytest_plugin import BenchTrial
 
 CPU = torch.device("cpu")
 
@@ -202,3 +203,12 @@ def test_a_device_keeps_its_lock_whatever_its_number(monkeypatch, tmp_path):
     monkeypatch.setenv(FOLDER_VARIABLE, "/proc/nowhere")
     with pytest.raises(BenchError, match=FOLDER_VARIABLE), device_lock("cpu"):
         pass
+
+
+def test_a_trial_waits_for_the_device(tmp_path):
+    """Another process holds the processor for half a second."""
+    hold = "import time; from bench.measure.lock import device_lock\nwith device_lock('cpu'): print('held', flush=True); time.sleep(0.5)"
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        BenchTrial(tmp_path, tmp_path, False)("noise", seeds=[0], samples=40)
+        assert other.poll() is not None, "it ran beside another trial"
