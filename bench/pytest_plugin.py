@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from bench.record import Record
     from bench.stats.intervals import Estimate
+    from bench.suite import Gate
 
 SUITE = "pytest"
 UNITS = ("steps", "images", "seconds", "flops")
@@ -155,9 +156,10 @@ class Trials:
         """Fail the test where a metric is worse than the stored baseline by more than ``margin``, with the chance of any false alarm
         at most ``alpha``. What stays open (too few seeds, another machine for speed) is a BenchWarning, never a silent pass.
         """
+        family = self._family(metrics, margin, alpha)
         if self.fixture.update:
             return self._store()
-        verdicts = self._judged(metrics, margin, alpha)
+        verdicts = self._judged(family)
         bad = [
             f"{line.name}: {line.verdict}, {line.reason}"
             for line in verdicts
@@ -169,20 +171,34 @@ class Trials:
         if bad:
             pytest.fail("\n".join(bad), pytrace=False)
 
-    def _judged(self, metrics: Sequence[str], margin: str, alpha: float) -> Sequence[Any]:
+    def _family(self, metrics: Sequence[str], margin: str, alpha: float) -> Gate:
+        """What is to be judged; BenchError for names, margins and rates that cannot be."""
+        from pydantic import ValidationError
+
+        from bench.gate.judge import known_as
+        from bench.suite import Gate
+
+        if not metrics:
+            raise BenchError('assert_not_worse: name at least one metric, such as "kid_effnetlite0"')
+        known = {fields.name: fields for fields in self.records[0].measurements}
+        names = [known_as(name, known) for name in metrics]
+        for name in names:
+            if known[name].direction == "none":
+                raise BenchError(f"assert_not_worse: '{name}' has no better direction; choose metrics that have one")
+        members = [{"metric": name, "margin": margin, "direction": known[name].direction} for name in names]
+        try:
+            return Gate.model_validate({"suite": SUITE, "alpha": alpha, "metrics": members})
+        except ValidationError as error:
+            raise BenchError(f"assert_not_worse: {_argument(error)}") from None
+
+    def _judged(self, family: Gate) -> Sequence[Any]:
         from bench.gate.judge import gate_sides
         from bench.gate.sides import Side, load_side
-        from bench.suite import Gate
 
         if not self.fixture.baseline.is_dir():
             pytest.fail(
                 f"no baseline in {self.fixture.baseline}; run pytest --bench-update once and commit it", pytrace=False
             )
-        members = [
-            {"metric": metric, "margin": margin, "direction": self.records[0].get(metric).direction}
-            for metric in metrics
-        ]
-        family = Gate.model_validate({"suite": SUITE, "alpha": alpha, "metrics": members})
         return gate_sides(load_side(str(self.fixture.baseline)), Side("this run", self.records), family).lines
 
     def _store(self) -> None:

@@ -3,7 +3,9 @@
 import pytest
 
 from bench.errors import BenchError
-from bench.pytest_plugin import BenchTrial
+from bench.pytest_plugin import BenchTrial, Trials
+
+from .gate.records import trained
 
 pytest_plugins = ["pytester"]
 
@@ -79,3 +81,25 @@ def test_wrong_arguments_are_one_sentence(how, says, tmp_path):
     with pytest.raises(BenchError, match=says) as raised:
         BenchTrial(tmp_path, tmp_path, False)(**{"model": "vae", "budget": "2 steps", **how})
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "how", "says"),
+    [
+        (("kid_effnetlite",), {}, "has measured 'kid_effnetlite'; did you mean 'kid_effnetlite0'"),
+        ((), {}, "name at least one metric"),
+        (("parameters",), {}, "'parameters' has no better direction"),
+        (("kid_effnetlite0",), {"margin": "ten"}, "margin"),
+        (("kid_effnetlite0",), {"alpha": 2.0}, "alpha"),
+    ],
+)
+def test_wrong_names_and_margins_are_one_sentence_and_store_nothing(metrics, how, says, tmp_path):
+    trials = Trials(
+        tuple(trained("vae", "kid_effnetlite0", [0.2, 0.21])), BenchTrial(tmp_path / "base", tmp_path, True)
+    )
+    if metrics == ("parameters",):
+        trials = Trials(tuple(trained("vae", "parameters", [5.0])), trials.fixture)
+    with pytest.raises(BenchError, match=says) as raised:
+        trials.assert_not_worse(*metrics, **how)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "base").exists()

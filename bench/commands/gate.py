@@ -49,6 +49,7 @@ def gate(
     from bench.gate.margins import stored_margins
     from bench.gate.sides import load_side
     from bench.report.verdicts import Verdicts, merged
+    from bench.suite import load_config
 
     path = find_config(config)
     if self_test:
@@ -62,7 +63,9 @@ def gate(
             "records by --results"
         )
     noise = stored_margins(results) if any(member.margin is None for member in family.metrics) else {}
-    verdicts = gate_sides(load_side(baseline, results), load_side(str(results)), family, noise)
+    suite = load_config(path).suites.get(family.suite)
+    models = None if suite is None else {*suite.models, *suite.baselines, "floor"}
+    verdicts = gate_sides(load_side(baseline, results), load_side(str(results)), family, noise, models)
     if speed is not None:
         try:
             text = speed.read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from scipy import special
 
@@ -80,16 +80,27 @@ def _usual_margin(row: Row | None, metric: str, noise: Mapping[str, float]) -> M
     return Margin(max([USUAL, *here]), relative=True)
 
 
-def gate_sides(base: Side, head: Side, family: Gate, noise: Mapping[str, float] | None = None) -> Verdicts:
+def gate_sides(
+    base: Side,
+    head: Side,
+    family: Gate,
+    noise: Mapping[str, float] | None = None,
+    models: Collection[str] | None = None,
+) -> Verdicts:
     """Whether ``head`` regressed against ``base`` in the declared family.
 
     Trained models are compared by paired seeds. Models that do not train (baselines, floor) and trials whose samples are the
     same to the byte are compared number by number: exactly, or within the sampling error where the samples differ. Speed that
     was measured in two sessions cannot fail the gate: what looks slower is inconclusive until `bench ab` measures both
     side by side. So it is no part of the family whose false alarms are bounded, and costs the others no power. noise: as for
-    ``compare_sides``, for members of the family without a margin.
+    ``compare_sides``, for members of the family without a margin. models: the rows that the suite has now (None: all); records of
+    others are left from before, are not judged, and a note names them.
     """
-    pairs = [(a, b) for a, b in _pairs(base, head, family.suite)]
+    everything = _pairs(base, head, family.suite)
+    gone = [
+        row.key[2] for a, b in everything if (row := a or b) and models is not None and row.key[2] not in ("", *models)
+    ]
+    pairs = [(a, b) for a, b in everything if (row := a or b) and row.key[2] not in gone]
     if not pairs:
         raise BenchError(f"no records of suite '{family.suite}' on either side; run `bench run {family.suite}`")
     errors, alpha = _rates(pairs, [member.metric for member in family.metrics], family.alpha)
@@ -108,6 +119,8 @@ def gate_sides(base: Side, head: Side, family: Gate, noise: Mapping[str, float] 
     notes = [_SESSIONS] if any(j.hardware for j in judgements) else []
     if _trials(base, family.suite) == _trials(head, family.suite):
         notes.insert(0, "the same trials on both sides: nothing was run anew")
+    if gone:
+        notes.insert(0, f"not judged, no longer in suite {family.suite}: {', '.join(dict.fromkeys(gone))}")
     return Verdicts("gate", _shown(base), _shown(head), family.alpha, tuple(lines), tuple(notes))
 
 

@@ -27,6 +27,8 @@ from bench.stats.tests import (
 ALPHA = 0.05
 """Family-wise level of ``better`` and ``worse``, and level of ``equivalent``."""
 
+UNCHANGED = "the same value in every seed"
+
 _REMEDY = {
     "n": "score both with as many samples",
     "protocol": "score both under one protocol",
@@ -216,6 +218,8 @@ def _is_open(c: Comparison) -> bool:
 def _gated(c: Comparison, adjusted: float, alpha: float) -> Comparison:
     c = dataclasses.replace(c, p_adjusted=adjusted)
     margin = _amount(c, c.margin)
+    if _is_unchanged(c):
+        return dataclasses.replace(c, verdict="equivalent", reason=UNCHANGED)
     if adjusted <= alpha:
         return dataclasses.replace(c, verdict="worse", reason=f"worse by more than {margin}, adjusted p {_p(adjusted)}")
     if c.p_better <= ALPHA:
@@ -225,6 +229,11 @@ def _gated(c: Comparison, adjusted: float, alpha: float) -> Comparison:
             c, verdict="equivalent", reason=f"not worse by {margin} or more, p {_p(c.p_not_worse)}"
         )
     return dataclasses.replace(c, verdict="inconclusive", reason=_undecided(c))
+
+
+def _is_unchanged(c: Comparison) -> bool:
+    """Whether every seed has the very value that it had: within any margin, a margin of 0 too."""
+    return c.change is not None and c.change.bounds == (0.0, 0.0)
 
 
 def _undecided(c: Comparison) -> str:
@@ -256,6 +265,8 @@ def _amount(c: Comparison, value: float) -> str:
 def _verdict(c: Comparison, adjusted: float, alpha: float) -> Comparison:
     c = dataclasses.replace(c, p_adjusted=adjusted)
     margin = _amount(c, c.margin)
+    if _is_unchanged(c):
+        return dataclasses.replace(c, verdict="equivalent", reason=UNCHANGED)
     if adjusted <= alpha:
         side: Verdict = "worse" if c.p_worse < c.p_better else "better"
         return dataclasses.replace(c, verdict=side, reason=f"{side} by more than {margin}, adjusted p {_p(adjusted)}")

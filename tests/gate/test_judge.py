@@ -209,6 +209,13 @@ def test_the_very_same_trials_are_said_to_be_no_run():
     assert not any("anew" in note for note in gate_sides(side(good), side(again), family(KID)).notes)
 
 
+def test_a_model_that_the_suite_has_no_more_is_named_and_not_judged():
+    both = [*trained("vae", KID, [0.2, 0.21]), *trained("gan", KID, [0.3, 0.31])]
+    verdicts = gate_sides(side(both), side(both), family(KID), models={"vae", "floor"})
+    assert [line.subject for line in verdicts.lines] == ["digits16/vae"]
+    assert "not judged, no longer in suite ci: gan" in verdicts.notes
+
+
 def test_a_new_row_has_the_declared_direction():
     speed = trained("new", "sampling_throughput", [5.0, 6.0])
     old = trained("old", "sampling_throughput", [5.0, 6.0])

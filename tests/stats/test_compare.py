@@ -174,3 +174,13 @@ def test_wrong_input_is_one_sentence():
         compare_seeds("m", {0: 1.0}, {0: 1.0}, "lower", margin=-1)
     with pytest.raises(BenchError, match="no better direction"):
         compare_exact("m", 1.0, 1.0, "none")
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.05])
+def test_the_same_value_in_every_seed_is_equivalent_within_any_margin(margin):
+    same = {0: 0.2, 1: 0.3, 2: 0.25}
+    compared = compare_seeds("kid", same, dict(same), "lower", margin, True)
+    for [found] in (decide([compared]), gate([compared])):
+        assert (found.verdict, found.reason) == ("equivalent", "the same value in every seed")
+    moved = compare_seeds("kid", same, {seed: 2 * value for seed, value in same.items()}, "lower", margin, True)
+    assert gate([moved])[0].verdict == "worse"
