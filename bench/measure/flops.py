@@ -102,12 +102,16 @@ def count_training(fresh: Callable[[], Callable[[float], object]]) -> tuple[Flop
     fresh: gives ``step(progress)`` of a model as it is before training. One step, where four spread over the training take the same;
     else ``VARYING_STEPS`` of another model, spread evenly: networks that grow, and penalties of every 8th or 16th step, in their shares.
     """
-    step = fresh()
-    probes = [count(lambda at=(number + 0.5) / PROBES: step(at)) for number in range(PROBES)]  # type: ignore[misc]
+    probes = _probes(fresh())
     if len({probe.flops for probe in probes}) == 1:
         return probes[0], 1
     step = fresh()
     return count(lambda: [step((number + 0.5) / VARYING_STEPS) for number in range(VARYING_STEPS)]), VARYING_STEPS
+
+
+def _probes(step: Callable[[float], object]) -> list[FlopCount]:
+    """Steps spread over the training. (Its copy of the model is gone before there is another.)"""
+    return [count(lambda at=(number + 0.5) / PROBES: step(at)) for number in range(PROBES)]  # type: ignore[misc]
 
 
 class _Operators(TorchDispatchMode):
