@@ -309,7 +309,7 @@ def test_speeds_beside_other_work_carry_a_note(monkeypatch):
     monkeypatch.setattr(machine, "_cpu_jiffies", lambda: (look := 10**6 * next(looks), 0, look))
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
     [point] = measure_axis(VAE, "batch", [4], cap_seconds=0.05, on_value=lambda _: None)
-    assert (point.training.note, point.sampling.note) == (machine.BUSY, machine.BUSY)
+    assert all(speed.note.startswith(machine.BUSY) for speed in (point.training, point.sampling))
 
 
 def test_processes_of_one_training_are_not_foreign_to_each_other(monkeypatch):
