@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from bench import provenance, registry
 from bench.errors import BenchError
 from bench.measure import machine
 from bench.measure.blocks import rate, time_blocks
-from bench.measure.flops import count
+from bench.measure.flops import count_training
 from bench.measure.scaling import exponent
 from bench.model import Batch, FitsPrior, GenerativeModel
 from bench.record import Measurement
@@ -24,6 +25,7 @@ from bench.stats.intervals import Estimate
 from bench.store import write_atomically
 
 AXES = ("resolution", "batch", "width")
+HALF_WAY = 0.5  # progress at which training is timed and counted: a growing network is half grown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +107,15 @@ def _time(setup: Setup, axis: str, value: int, cap_seconds: float) -> Timed:
 def _timed(setup: Setup, axis: str, value: int, cap_seconds: float) -> Timed:
     model = setup.build().train()
     batch, device = setup.images(model), torch.device(setup.device)
-    flops = count(lambda: model.train_step(batch, 0.0)).flops / len(batch)
+
+    def fresh() -> Callable[[float], object]:
+        copied = copy.deepcopy(model)
+        return lambda _: copied.train_step(batch, HALF_WAY)
+
+    counted, steps = count_training(fresh)
+    flops = counted.flops / (steps * len(batch))
     watch = machine.Watch(device)
-    training = time_blocks(lambda: model.train_step(batch, 0.5), device, cap_seconds=cap_seconds)
+    training = time_blocks(lambda: model.train_step(batch, HALF_WAY), device, cap_seconds=cap_seconds)
     model.eval()
     with torch.inference_mode():
         if isinstance(model, FitsPrior):
