@@ -13,7 +13,7 @@ import numpy as np
 from bench import provenance
 from bench.gate.blocks import METRICS, BlockFailure, Blocks, Work
 from bench.gate.versions import Version
-from bench.report.verdicts import Line, Verdicts
+from bench.report.verdicts import Line, Outcome, Verdicts
 from bench.stats.compare import relative_change
 from bench.stats.gate import ALPHA, FIRST_BLOCKS, SECOND_BLOCKS, Decision, judge, log_margin, open_after_first
 from bench.stats.intervals import Estimate, median_interval
@@ -63,12 +63,7 @@ def run_ab(
         return Verdicts("ab", base.label, head.label, alpha, tuple(lines))
     blocks.close()
     lines = decide(first, second, again, [name for name in family if name[0] not in broken], allowed, alpha)
-    lines += [
-        _broken(cell, metric, broken[cell], margins[metric], _is_new(first, cell))
-        for cell in broken
-        for metric in work.metrics
-        if not _is_new(first, cell) or all(metric in b["values"]["head"].get(cell, {}) for b in first)
-    ]
+    lines += [line for cell in broken for line in _broken(cell, broken[cell], first + second, work, margins)]
     return Verdicts("ab", base.label, head.label, alpha, tuple(lines), tuple(_notes(first + second, work)))
 
 
@@ -116,23 +111,13 @@ def worsenings(blocks: Sequence[dict[str, Any]], arm: str, name: Name) -> np.nda
 
 
 def failures(blocks: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str]]:
-    """Cell -> (arm, reason) of the first failure."""
+    """Cell -> (arm, reason) of the first failure: that of head where it has any."""
     found: dict[str, tuple[str, str]] = {}
-    for block in blocks:
-        for arm in ("head", "base", "control"):
+    for arm in ("head", "base", "control"):
+        for block in blocks:
             for cell, reason in block["failed"][arm].items():
                 found.setdefault(cell, (arm, reason))
     return found
-
-
-def _is_new(first: Sequence[dict[str, Any]], cell: str) -> bool:
-    """Whether base lacks what head has: it fails in every block, as the control does for the same reason, and head in none."""
-    return all(
-        cell in b["failed"]["base"]
-        and b["failed"]["base"][cell] == b["failed"]["control"].get(cell)
-        and cell not in b["failed"]["head"]
-        for b in first
-    )
 
 
 def _having(blocks: Sequence[dict[str, Any]], name: Name) -> list[dict[str, Any]]:
@@ -143,14 +128,34 @@ def _joined(name: Name) -> str:
     return f"{name[0]} {name[1]}"
 
 
-def _broken(cell: str, metric: str, failure: tuple[str, str], margin: float, new: bool) -> Line:
+def is_new(cell: str, blocks: Sequence[dict[str, Any]]) -> bool:
+    """Whether head has a cell that base could not even build, in no block and in neither arm."""
+    own = [block for block in blocks if cell in block["cells"]]
+    unbuilt = all(cell in block.get("unbuilt", {}).get(arm, {}) for block in own for arm in ("base", "control"))
+    return bool(own) and unbuilt and not any(cell in block["failed"]["head"] for block in own)
+
+
+def _broken(
+    cell: str, failure: tuple[str, str], blocks: Sequence[dict[str, Any]], work: Work, margins: Mapping[str, float]
+) -> list[Line]:
+    """The lines of a cell that failed: all metrics where head failed, else those that head has."""
     arm, reason = failure
-    unit, direction = METRICS[metric]
-    if new:
-        return Line(cell, metric, "new", f"base cannot run it: {reason}", unit, direction, margin=margin)
     if arm == "head":
-        return Line(cell, metric, "failed", f"head: {reason}", unit, direction, margin=margin)
-    return Line(cell, metric, "not comparable", f"base cannot run it: {reason}", unit, direction, margin=margin)
+        lines = [Line(cell, metric, "failed", f"head: {reason}", *METRICS[metric]) for metric in work.metrics]
+    else:
+        values = {
+            m: [b["values"]["head"][cell][m] for b in blocks if m in b["values"]["head"].get(cell, {})]
+            for m in work.metrics
+        }
+        new = is_new(cell, blocks)
+        verdict: Outcome = "new" if new else "not comparable"
+        said = f"base does not have it: {reason}" if new else f"base cannot run it: {reason}"
+        lines = [
+            Line(cell, metric, verdict, said, *METRICS[metric], head=median_interval(found))
+            for metric, found in values.items()
+            if found
+        ]
+    return [dataclasses.replace(line, margin=margins[line.metric]) for line in lines]
 
 
 def _line(name: Name, d: Decision, blocks: Sequence[dict[str, Any]], level: float) -> Line:

@@ -9,7 +9,8 @@ over rounds of their log-ratios.
 
 Of a version it uses the model and data classes, ``bench.training.loop.Batches`` and ``bench.sampling.draw_batch``. A spec and its
 answer are one line of JSON: ``values`` (arm -> cell -> metric), ``ratios`` (arm -> cell -> metric, log of the value against the first arm), ``failed``
-(arm -> cell -> reason) and ``sources`` (arm -> module -> file and digest), or ``ended``: the code with which its process ended.
+(arm -> cell -> reason), ``unbuilt`` (arm -> cell -> reason: those that failed before anything ran) and ``sources`` (arm -> module ->
+file and digest), or ``ended``: the code with which its process ended.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def measure(spec: dict[str, Any], out: IO[str]) -> None:
     order = random.Random(spec["seed"])
     held = scatter(order)
     arms = [start(arm, spec) for arm in spec["arms"]]
-    found: dict[str, Any] = {key: {arm.name: {} for arm in arms} for key in ("values", "ratios", "failed")}
+    found: dict[str, Any] = {key: {arm.name: {} for arm in arms} for key in ("values", "ratios", "failed", "unbuilt")}
     for cell in spec["cells"]:
         time_cell(cell, arms, spec, order, found)
     found["sources"] = {arm.name: arm.ask("sources") for arm in arms}
@@ -108,6 +109,8 @@ def time_cell(
         return answers
 
     each("build", cell=cell)
+    for arm, reasons in found["failed"].items():
+        found["unbuilt"][arm] |= {name: reasons[name]} if name in reasons else {}
     for phase, (rate, peak) in PHASES.items():
         if not {rate, peak} & set(spec["metrics"]) or not alive:
             continue

@@ -7,10 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bench.gate.sides import Side
 from bench.record import MeasurementFields, Record, extractor_names
-from bench.report.columns import depends_on_machine
 
 Key = tuple[str, str, str]
 """(suite, data set, model)."""
+
+MACHINE_UNITS = frozenset({"s", "ms", "us", "ns", "min", "h", "B", "KiB", "MiB", "GiB", "J", "Wh", "kWh", "W", "gCO2"})
+MACHINE_NAMES = ("training_mfu", "sampling_mfu", "data_loading_share", "best_sample_batch", "cost_per")
+"""Costs that depend on the machine, by unit (also a rate, ``images/s``, and a share, ``J/image``) and, where the unit does not say so,
+by name or the beginning of it. All others are counts and courses of training."""
+
+COUNTED_NAMES = ("nfe", "parameters", "training_flops", "sampling_flops")
+"""Costs that the model alone decides: the same however long it was trained, and on every machine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +25,8 @@ class Cell:
     """values: seed -> value of the trials that completed. errors: seed -> standard error of one sample set, where it is known.
 
     samples: seed -> digest of the sample set. facts: what must agree on both sides -> the different values on this one.
+    hardware: whether the number depends on the machine. trials: (seed, trial, start) of every value: the same trials are the same
+    measurement.
     """
 
     metric: str
@@ -28,6 +37,7 @@ class Cell:
     errors: Mapping[int, float]
     samples: Mapping[int, str]
     facts: Mapping[str, tuple[str, ...]]
+    trials: frozenset[tuple[int, str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,29 +105,44 @@ def _cell(metric: str, records: Iterable[Record]) -> Cell | None:
         errors={record.seed: error for record, fields in found if (error := _standard_error(fields)) is not None},
         samples={record.seed: record.artifacts["samples"] for record, _ in found if "samples" in record.artifacts},
         facts={name: tuple(dict.fromkeys(facts[name] for facts in each if name in facts)) for name in each[0]},
+        trials=frozenset((record.seed, record.trial, record.started) for record, _ in found),
     )
 
 
+def depends_on_machine(metric: str, unit: str) -> bool:
+    """Whether a cost is another one on another machine: times, memory, energy, money and what is computed from them."""
+    return unit.endswith("/s") or unit.partition("/")[0] in MACHINE_UNITS or _begins(metric, MACHINE_NAMES)
+
+
 def _facts(record: Record, fields: MeasurementFields, hardware: bool) -> dict[str, str]:
-    """What must agree before this number may be compared with another; ``protocol`` covers what has no name of its own."""
-    config = record.config
+    """What must agree before this number may be compared with another; ``protocol`` covers what has no name of its own.
+
+    The protocol of costs is left out: it holds the environment, which only some of them depend on, and nothing else without a name.
+    """
+    config, cost = record.config, fields.source == "cost"
     facts = {"budget": " and ".join(f"{amount:g} {unit}" for unit, amount in record.budget.items())}
     if "data_digest" in config:
         facts["data"] = str(config["data_digest"])[:12]
-    cost = fields.source == "cost"
     if cost:
         facts |= {
             name.replace("_", " "): str(config[name]) for name in ("batch_size", "sample_batch") if name in config
         }
-    elif "samples" in config:
+    if not hardware and "samples" in config:
         facts["n"] = str(config["samples"])
     extractors = extractor_names(config)
     if extractors and not cost:
         facts["extractor"] = f"{extractors} {record.training.get('extractor_version', '')}".strip()
-    if hardware or "seconds" in record.budget:
+    counted = cost and _begins(fields.name, COUNTED_NAMES)
+    if hardware or (
+        "seconds" in record.budget and not counted
+    ):  # seconds: another machine trains for more or fewer steps
         facts["environment"] = environment_text(record)
-    facts["protocol"] = "" if cost else fields.protocol  # that of a cost holds the environment
+    facts["protocol"] = "" if cost else fields.protocol
     return facts
+
+
+def _begins(metric: str, names: Sequence[str]) -> bool:
+    return any(metric == name or metric.startswith(f"{name}_") for name in names)
 
 
 def environment_text(record: Record) -> str:

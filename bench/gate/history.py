@@ -34,7 +34,7 @@ class Commit:
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One number over commits, oldest first."""
+    """One number over the commits that measured it anew, oldest first."""
 
     subject: str
     metric: str
@@ -85,22 +85,16 @@ def read_history(results: Path, revision: str = "HEAD") -> list[tuple[Commit, li
 def series_of(history: Sequence[tuple[Commit, list[Record]]], metrics: Sequence[str] | None = None) -> list[Series]:
     """The series of the named metrics (by default the most important ones) of every trained row: means over seeds.
 
-    A commit that leaves a row as it was is no further measurement of it. Only numbers of the newest commit's protocol, budget, data (and machine, for speed) are joined: an older point that was measured
-    otherwise is left out, for it is no change of the model.
+    Only numbers of the newest commit's protocol, budget, data (and machine, for speed) are joined: an older point that was measured
+    otherwise is left out, for it is no change of the model. A commit that repeats the trials of the one before adds no point.
     """
     points: dict[tuple[str, str], list[tuple[Commit, Cell]]] = {}
-    kept: dict[tuple[str, str], object] = {}
     for commit, records in history:
-        trials: dict[str, set[object]] = {}
-        for r in records:
-            trials.setdefault("/".join((r.suite, r.dataset, r.model)), set()).add((r.seed, r.trial, r.started))
         for row in rows_of(Side("", tuple(records))).values():
-            subject = "/".join(row.key)
-            for metric, cell in row.cells.items() if row.role == "trained" else ():
-                measured = (trials[subject], dict(cell.values))
-                if cell.direction != "none" and kept.get((subject, metric)) != measured:
-                    kept[subject, metric] = measured
-                    points.setdefault((subject, metric), []).append((commit, cell))
+            if row.role == "trained":
+                for metric, cell in row.cells.items():
+                    if cell.direction != "none":
+                        points.setdefault(("/".join(row.key), metric), []).append((commit, cell))
     known = {metric: None for _, metric in points}
     wanted = {known_as(name, known) for name in metrics} if metrics is not None else None
     found = []
@@ -108,9 +102,20 @@ def series_of(history: Sequence[tuple[Commit, list[Record]]], metrics: Sequence[
         last = cells[-1][1]
         if metric not in wanted if wanted is not None else group_and_importance(metric, last.unit)[1] > IMPORTANCE:
             continue
-        alike = [(commit, cell) for commit, cell in cells if cell.facts == last.facts]
+        alike = _once([(commit, cell) for commit, cell in cells if cell.facts == last.facts])
         means = tuple(sum(cell.values.values()) / len(cell.values) for _, cell in alike)
         found.append(Series(subject, metric, last.unit, last.direction, tuple(commit for commit, _ in alike), means))
+    return found
+
+
+def _once(points: Sequence[tuple[Commit, Cell]]) -> list[tuple[Commit, Cell]]:
+    """Every measurement once, at the commit that brought it and as it was last scored: every commit holds all older records too."""
+    found: list[tuple[Commit, Cell]] = []
+    for commit, cell in points:
+        if found and found[-1][1].trials == cell.trials:
+            found[-1] = (found[-1][0], cell)
+        else:
+            found.append((commit, cell))
     return found
 
 

@@ -145,17 +145,6 @@ def group_and_importance(metric: str, unit: str = "1") -> tuple[str, int]:
     return (_UNIT_GROUPS.get(unit.partition("/")[0], "quality"), 40)
 
 
-_TIMED_UNITS = {"s", "ms", "min", "B", "KiB", "MiB", "GiB", "J", "Wh", "W"}
-_TIMED_SHARES = ("training_mfu", "sampling_mfu", "data_loading_share", "best_sample_batch")
-
-
-def depends_on_machine(metric: str, unit: str) -> bool:
-    """Whether a cost is another one on another machine: seconds, rates, memory, energy, money. FLOPs and what diagnostics say are not."""
-    name = metric.replace("-", "_")
-    timed = unit.partition("/")[0] in _TIMED_UNITS or unit.endswith("/s")
-    return timed or name.startswith(("cost_per", *_TIMED_SHARES))
-
-
 def is_verdict(metric: str) -> bool:
     """Whether a metric says yes (1) or no (0) of a trial: over seeds, a share of them and no mean of measured values."""
     return any(metric == name or metric.startswith(name + "_") for name in _VERDICTS)

@@ -34,7 +34,7 @@ def history_renderable(series: Sequence[Series], changes: Sequence[Change]) -> R
     for name, justify in (
         ("row", "left"),
         ("metric", "left"),
-        ("commits", "right"),
+        ("measured", "right"),
         ("course", "left"),
         ("now", "right"),
     ):
@@ -56,7 +56,8 @@ def history_renderable(series: Sequence[Series], changes: Sequence[Change]) -> R
     if short:
         lines.append(
             Text(
-                f"{short} of {len(series)} series have fewer than {2 * MINIMUM_SEGMENT} measurements: too few for a change point",
+                f"{short} of {len(series)} series have fewer than {2 * MINIMUM_SEGMENT} measurements (a commit that repeats one "
+                "adds none): too few for a change point",
                 style="dim",
             )
         )

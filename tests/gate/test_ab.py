@@ -11,7 +11,7 @@ import pytest
 
 from bench import provenance
 from bench.errors import BenchError
-from bench.gate.ab import decide, failures, names_of, open_names, run_ab
+from bench.gate.ab import decide, failures, is_new, names_of, open_names, run_ab
 from bench.gate.blocks import METRICS, Blocks, Work, work_of
 from bench.gate.progress import BlockDisplay
 from bench.gate.selftest import evaluate, self_test, sentences, this_version
@@ -244,6 +244,67 @@ def test_an_interrupted_run_goes_on_from_its_blocks_and_a_finished_one_starts_an
     assert any("A/A control" in note for note in verdicts.notes)
     assert not (folder / "blocks.jsonl").exists()
     assert len(list(folder.glob("finished-*.jsonl"))) == 1
+
+
+NEW_MODELS = """
+
+class Fixed(Tiny):
+    trains = False
+
+class Torn(Tiny):
+    def train_step(self, batch, progress):
+        raise ValueError("no gradient")
+"""
+
+
+def test_a_model_that_base_does_not_have_is_new_and_one_that_fails_in_head_is_failed(
+    repository, tmp_path_factory, monkeypatch, tmp_path
+):
+    """Real blocks: `fixed` and `torn` are in head only, `fixed` does not train; in base, sampling of `broken` raises."""
+    folder = tmp_path_factory.mktemp("with-new-models")
+    models = MODELS.replace("REPEAT", "40")
+    text = CONFIG.replace('"tiny", "broken"', '"tiny", "broken", "fixed", "torn"')
+    text += '[models.fixed]\nclass = "my_models:Fixed"\n[models.torn]\nclass = "my_models:Torn"\n'
+    (folder / "benchmarks.toml").write_text(text)
+    (folder / "my_models.py").write_text(models.replace("FAIL", "raise ValueError('old bug')"))
+    commit(folder, "before")
+    (folder / "my_models.py").write_text(models.replace("FAIL", "pass") + NEW_MODELS)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("bench.gate.ab.FIRST_BLOCKS", 2)
+    monkeypatch.setattr("bench.gate.ab.open_names", lambda *arguments: [])
+    with prepared("HEAD", ".") as (base, head):
+        verdicts = run_ab(base, head, work(folder), dict.fromkeys(METRICS, 0.05), tmp_path)
+    found = {}
+    for line in verdicts.lines:
+        found.setdefault(line.subject, {}).setdefault(line.verdict, set()).add(line.metric)
+    assert found["digits/fixed"] == {"new": {"sampling_throughput", "peak_memory_sampling"}}, "it does not train"
+    assert found["digits/torn"] == {"failed": set(METRICS)}
+    assert found["digits/broken"] == {"not comparable": set(METRICS)}
+    assert found["digits/tiny"].keys().isdisjoint({"new", "failed", "not comparable"})
+    [line] = [line for line in verdicts.lines if line.name == "digits/fixed sampling_throughput"]
+    assert line.reason.startswith("base does not have it: AttributeError: module 'my_models' has no attribute 'Fixed'")
+    assert (line.base, line.head.value > 0, line.margin) == (None, True, 0.05)
+
+
+def test_a_cell_is_new_only_where_both_arms_of_base_never_built_it_and_head_never_failed():
+    def block(**arms):
+        """arm -> how it failed."""
+        return {
+            "cells": ["c"],
+            "failed": {arm: {"c": "error"} if arm in arms else {} for arm in ("base", "head", "control")},
+            "unbuilt": {arm: {"c": "error"} for arm, how in arms.items() if how == "build"},
+        }
+
+    absent = block(base="build", control="build")
+    assert is_new("c", [absent, absent, {**block(), "cells": ["another"]}])
+    for other in (
+        block(base="build"),
+        block(base="run", control="run"),
+        block(),
+        block(base="build", control="build", head="run"),
+    ):
+        assert not is_new("c", [absent, other])
+    assert failures([absent, block(head="run")])["c"][0] == "head", "that head fails weighs more than that base does"
 
 
 def next_folder(base, head, task, results):
