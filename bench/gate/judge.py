@@ -103,10 +103,11 @@ def gate_sides(
     pairs = [(a, b) for a, b in everything if (row := a or b) and row.key[2] not in gone]
     if not pairs:
         raise BenchError(f"no records of suite '{family.suite}' on either side; run `bench run {family.suite}`")
+    known = [m.model_copy(update={"metric": _named([m.metric], pairs)[0]}) for m in family.metrics]
+    family = family.model_copy(update={"metrics": known})
     errors, alpha = _rates(pairs, [member.metric for member in family.metrics], family.alpha)
     judgements = []
     for member in family.metrics:
-        _named([member.metric], pairs)
         given = None if member.margin is None else Margin.parse(member.margin)
         for a, b in pairs:
             allowed = given or _usual_margin(a, member.metric, noise or {})

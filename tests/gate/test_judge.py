@@ -21,7 +21,7 @@ def side(*groups, model=None):
 
 
 def family(*metrics, alpha=0.01, margin="10%"):
-    directions = {KID: "lower", SPEED: "higher", "coverage_effnetlite0": "higher"}
+    directions = {KID: "lower", SPEED: "higher", "sampling-throughput": "higher", "coverage_effnetlite0": "higher"}
     members = [{"metric": m, "margin": margin, "direction": directions.get(m, "lower")} for m in metrics]
     return Gate.model_validate({"suite": "ci", "alpha": alpha, "metrics": members})
 
@@ -343,3 +343,9 @@ def test_baselines_have_no_gated_speed():
 def test_wrong_input_is_one_sentence(call, says):
     with pytest.raises(BenchError, match=says):
         call()
+
+
+def test_a_hyphen_in_the_name_of_a_gated_metric_judges_it_all_the_same():
+    speed = trained("gan", SPEED, [100.0, 101.0, 99.0])
+    lines = gate_sides(side(speed), side(speed), family("sampling-throughput")).lines
+    assert [line.metric for line in lines] == [SPEED]
