@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import datetime
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -102,17 +101,12 @@ def training_flops(model: GenerativeModel, batches: Batches, autocast: torch.dty
     """(count of a training step or of several that differ, FLOPs an image), on copies of the model: the trial's own goes on as it was."""
     batch = next(batches.once())
 
-    def fresh() -> Callable[[float], object]:
-        trial_model = copy.deepcopy(model).train()
-
-        def step(progress: float) -> None:
-            with mixed_precision(model.device, autocast):
-                trial_model.train_step(batch, progress)
-
-        return step
+    def step(copied: GenerativeModel, progress: float) -> None:
+        with mixed_precision(copied.device, autocast):
+            copied.train_step(batch, progress)
 
     with untouched_randomness(model.device):
-        found, steps = count_training(fresh)
+        found, steps = count_training(model, step)
     return found, found.flops / (steps * len(batch))
 
 

@@ -175,17 +175,15 @@ class Trials:
         """What is to be judged; BenchError for names, margins and rates that cannot be."""
         from pydantic import ValidationError
 
-        from bench.gate.judge import known_as
+        from bench.gate.judge import directed
         from bench.suite import Gate
 
         if not metrics:
             raise BenchError('assert_not_worse: name at least one metric, such as "kid_effnetlite0"')
         known = {fields.name: fields for fields in self.records[0].measurements}
-        names = [known_as(name, known) for name in metrics]
-        for name in names:
-            if known[name].direction == "none":
-                raise BenchError(f"assert_not_worse: '{name}' has no better direction; choose metrics that have one")
-        members = [{"metric": name, "margin": margin, "direction": known[name].direction} for name in names]
+        members = [
+            {"metric": name, "margin": margin, "direction": known[name].direction} for name in directed(metrics, known)
+        ]
         try:
             return Gate.model_validate({"suite": SUITE, "alpha": alpha, "metrics": members})
         except ValidationError as error:

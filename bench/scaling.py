@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ import torch
 from bench import provenance, registry
 from bench.errors import BenchError
 from bench.measure import machine
-from bench.measure.blocks import rate, time_blocks
+from bench.measure.blocks import joined, rate, time_blocks
 from bench.measure.flops import count_training
 from bench.measure.scaling import exponent
 from bench.model import Batch, FitsPrior, GenerativeModel
@@ -107,12 +106,7 @@ def _time(setup: Setup, axis: str, value: int, cap_seconds: float) -> Timed:
 def _timed(setup: Setup, axis: str, value: int, cap_seconds: float) -> Timed:
     model = setup.build().train()
     batch, device = setup.images(model), torch.device(setup.device)
-
-    def fresh() -> Callable[[float], object]:
-        copied = copy.deepcopy(model)
-        return lambda _: copied.train_step(batch, HALF_WAY)
-
-    counted, steps = count_training(fresh)
+    counted, steps = count_training(model, lambda copied, _: copied.train_step(batch, HALF_WAY))
     flops = counted.flops / (steps * len(batch))
     watch = machine.Watch(device)
     training = time_blocks(lambda: model.train_step(batch, HALF_WAY), device, cap_seconds=cap_seconds)
@@ -125,8 +119,8 @@ def _timed(setup: Setup, axis: str, value: int, cap_seconds: float) -> Timed:
     return Timed(
         axis,
         value,
-        rate("training_throughput", training.blocks, setup.batch, note=warning or training.note),
-        rate("sampling_throughput", sampling.blocks, setup.batch, note=warning or sampling.note),
+        rate("training_throughput", training.blocks, setup.batch, note=joined(warning, training.note)),
+        rate("sampling_throughput", sampling.blocks, setup.batch, note=joined(warning, sampling.note)),
         flops,
     )
 

@@ -21,9 +21,8 @@ from reference_models.schedules import TIMES, draw_times, set_learning_rate
 SAMPLERS = (*ODE_SAMPLERS, "adaptive")
 COUPLINGS = ("independent", "optimal")
 PREDICTIONS = ("velocity", "data")
-NEAREST = (
-    0.05  # to t = 1: in training, the velocity of predicted data is divided by no less; the adaptive solver stops there
-)
+NEAREST = 0.05
+"""To t = 1: in training, the velocity of predicted data is divided by no less, and the adaptive solver stops there."""
 
 
 class FlowMatching(GenerativeModel):

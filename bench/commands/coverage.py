@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,11 +24,11 @@ def coverage(
     ),
 ) -> int:
     """Simulate how often each metric's 95 % interval covers; exit code 1 where one is too narrow."""
+    from joblib import cpu_count
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
     from bench.coverage.run import choose, rows_of, run_cases, write_page
-    from bench.measure.cores import allowed_cores
 
     for name, value in (("--repetitions", repetitions), ("--jobs", jobs)):
         if value is not None and value < 1:
@@ -44,7 +43,7 @@ def coverage(
             repetitions,
             seed,
             lambda name: bar.update(task, advance=1, description=name),
-            jobs or len(allowed_cores() or ()) or os.cpu_count() or 1,
+            jobs or cpu_count(),
         )
     write_page(out, stored)
     rows = rows_of(stored, cases)

@@ -15,7 +15,7 @@ from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.report.verdicts import Verdicts
-    from bench.suite import Gate
+    from bench.suite import Config, Gate
 
 
 def gate(
@@ -49,12 +49,12 @@ def gate(
     from bench.gate.margins import stored_margins
     from bench.gate.sides import load_side
     from bench.report.verdicts import Verdicts, merged
-    from bench.suite import load_config
+    from bench.suite import FLOOR
 
     path = find_config(config)
     if self_test:
         return self_test_command(path, runs, results)
-    family = declared_family(path)
+    settings, family = declared_family(path)
     if not results.exists():
         raise BenchError(f"no results at '{results}'; run `bench run {family.suite}` first or give --results")
     if _within(Path(baseline), results):
@@ -63,8 +63,8 @@ def gate(
             "records by --results"
         )
     noise = stored_margins(results) if any(member.margin is None for member in family.metrics) else {}
-    suite = load_config(path).suites.get(family.suite)
-    models = None if suite is None else {*suite.models, *suite.baselines, "floor"}
+    suite = settings.suites[family.suite]
+    models = {*suite.models, *suite.baselines, FLOOR}
     verdicts = gate_sides(load_side(baseline, results), load_side(str(results)), family, noise, models)
     if speed is not None:
         try:
@@ -103,13 +103,14 @@ def _timed(found: Verdicts, file: str, baseline: str) -> Verdicts:
     return found
 
 
-def declared_family(path: Path) -> Gate:
+def declared_family(path: Path) -> tuple[Config, Gate]:
+    """The configuration, and the family of its [gate]."""
     from bench.suite import load_config
 
-    family = load_config(path).gate
-    if family is None:
+    settings = load_config(path)
+    if settings.gate is None:
         raise BenchError(f"{path} declares no [gate]; add its suite and [[gate.metrics]]")
-    return family
+    return settings, settings.gate
 
 
 def self_test_command(config: Path | None, runs: int, results: Path, device: str = "auto") -> int:
@@ -119,17 +120,16 @@ def self_test_command(config: Path | None, runs: int, results: Path, device: str
     from bench.gate.blocks import METRICS, BlockFailure, work_of
     from bench.gate.progress import BlockDisplay
     from bench.gate.selftest import self_test, sentences, this_version
-    from bench.suite import load_config
 
     path = find_config(config)
-    suite, settings = declared_family(path).suite, load_config(path)
-    work = work_of(settings, suite, list(METRICS), resolved_device(device))
-    margins, _ = margins_of(list(METRICS), settings.gate, None, results, work.device)
+    settings, family = declared_family(path)
+    work = work_of(settings, family.suite, list(METRICS), resolved_device(device))
+    margins, _ = margins_of(list(METRICS), family, None, results, work.device)
     try:
         with BlockDisplay("self-test of the gate", {1: "stage 1", 2: "stage 2"}) as display:
             found = self_test(this_version(), work, margins, runs, results, display.on_block)
     except BlockFailure as failure:
-        raise BenchError(f"suite '{suite}' cannot be timed: {failure}") from None
+        raise BenchError(f"suite '{family.suite}' cannot be timed: {failure}") from None
     print("\n".join(sentences(found)))
     print(
         f"no slowdown within its margin counts: {', '.join(f'{metric} {share:.1%}' for metric, share in margins.items())}"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench import provenance
 from bench.errors import BenchError
-from bench.measure.blocks import NEVER_SETTLED, is_tight, rate, settled_at
+from bench.measure.blocks import NEVER_SETTLED, is_tight, joined, rate, settled_at
 from bench.record import Measurement
 from bench.scaling import Setup
 
@@ -134,7 +134,7 @@ def main(request: Path, out: Path) -> None:
         seen = watch.stop(float(used) - own)
         seen.pop("foreign_processes", None)  # the process that started torchrun may be among them
         warning = machine.warning(seen)
-        out.write_text(json.dumps({"blocks": blocks, "note": warning or (None if settled else NEVER_SETTLED)}))
+        out.write_text(json.dumps({"blocks": blocks, "note": joined(warning, None if settled else NEVER_SETTLED)}))
     dist.destroy_process_group()
 
 

@@ -133,9 +133,8 @@ def _facts(record: Record, fields: MeasurementFields, hardware: bool) -> dict[st
     if extractors and not cost:
         facts["extractor"] = f"{extractors} {record.training.get('extractor_version', '')}".strip()
     counted = cost and _begins(fields.name, COUNTED_NAMES)
-    if hardware or (
-        "seconds" in record.budget and not counted
-    ):  # seconds: another machine trains for more or fewer steps
+    more_or_less_training = "seconds" in record.budget and not counted  # on another machine
+    if hardware or more_or_less_training:
         facts["environment"] = environment_text(record)
     facts["protocol"] = "" if cost else fields.protocol
     return facts

@@ -12,6 +12,7 @@ from bench.errors import BenchError, did_you_mean
 from bench.gate.cells import Cell, Row, matched, rows_of
 from bench.gate.margins import USUAL, Margin, said
 from bench.gate.sides import Side
+from bench.record import MeasurementFields
 from bench.report.columns import HEADLINE_IMPORTANCE, group_and_importance
 from bench.report.verdicts import Line, Outcome, Verdicts
 from bench.stats import compare as stats
@@ -338,6 +339,11 @@ def _lost(a: Row | None, b: Row | None) -> bool:
 
 def _named(metrics: Sequence[str], pairs: Sequence[tuple[Row | None, Row | None]]) -> list[str]:
     known = {name: cell for pair in pairs for row in pair if row for name, cell in row.cells.items()}
+    return directed(metrics, known)
+
+
+def directed(metrics: Sequence[str], known: Mapping[str, Cell | MeasurementFields]) -> list[str]:
+    """The names as they were measured, each once; BenchError for one that was not, or that has no better direction."""
     names = [known_as(name, known) for name in metrics]
     for name in names:
         if known[name].direction == "none":

@@ -1,25 +1,29 @@
 """FLOPs counted while the work runs, with a figure for how much of it the count covers.
 
-Layers of attention are counted by the operators that they are made of: the fused ones that torch takes in eval mode have no formula.
-
-torch's formulas multiply out the shapes of matrix products, convolutions and attention; formulas.py adds what they lack.
+torch's formulas multiply out the shapes of matrix products, convolutions and attention; formulas.py adds what they lack. Layers of
+attention are counted by the operators that they are made of: the fused ones that torch takes in eval mode have no formula.
 Element-wise operators, reductions and normalisations have no formula by convention: at one FLOP an output element they are what
 ``coverage`` leaves out. Anything else without a formula (an eigenvalue problem, a kernel of one's own) is named.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from bench.measure.formulas import FORMULAS
+
+Model = TypeVar("Model", bound=nn.Module)
 
 # Work of a few FLOPs an element that has no tag to be known by: names begin with one of these.
 _LIGHT = (
@@ -42,7 +46,10 @@ _MOVES = (
 )  # fmt: skip
 
 PROBES = 4
+"""Training steps by which it is known whether all of them take the same."""
+
 VARYING_STEPS = 16
+"""Training steps that are counted where they differ: the longest period of a penalty."""
 
 _FORMULAS = flop_registry | {operator: shape_wrapper(formula) for operator, formula in FORMULAS.items()}
 
@@ -50,8 +57,8 @@ _FORMULAS = flop_registry | {operator: shape_wrapper(formula) for operator, form
 @dataclasses.dataclass(frozen=True)
 class FlopCount:
     """flops: counted, two for a multiply-add. by_operator: where they were. coverage: the share of all work that the count is,
-    taking one FLOP an output element for what has no formula (at most that share where ``unknown`` holds heavy operators). light: element-wise work and reductions left out by convention,
-    unknown: other operators without a formula; both name -> calls.
+    taking one FLOP an output element for what has no formula (at most that share where ``unknown`` holds heavy operators). light:
+    element-wise work and reductions left out by convention, unknown: other operators without a formula; both name -> calls.
     """
 
     flops: float
@@ -96,22 +103,27 @@ def count(work: Callable[[], object]) -> FlopCount:
     )
 
 
-def count_training(fresh: Callable[[], Callable[[float], object]]) -> tuple[FlopCount, int]:
-    """(FLOPs of training steps together, how many steps they are).
+def count_training(model: Model, step: Callable[[Model, float], object]) -> tuple[FlopCount, int]:
+    """(FLOPs of training steps together, how many steps they are), on copies of the model: it stays as it is before training.
 
-    fresh: gives ``step(progress)`` of a model as it is before training. One step, where four spread over the training take the same;
-    else ``VARYING_STEPS`` of another model, spread evenly: networks that grow, and penalties of every 8th or 16th step, in their shares.
+    step: trains the model it is given by one step, at a progress. One step, where four spread over the training take the same; else
+    ``VARYING_STEPS``, spread evenly: networks that grow, and penalties of every 8th or 16th step, in their shares.
     """
-    probes = _probes(fresh())
+    probes = _probes(copy.deepcopy(model).train(), step)
     if len({probe.flops for probe in probes}) == 1:
         return probes[0], 1
-    step = fresh()
-    return count(lambda: [step((number + 0.5) / VARYING_STEPS) for number in range(VARYING_STEPS)]), VARYING_STEPS
+    copied = copy.deepcopy(model).train()
+    return count(lambda: [step(copied, at) for at in _spread(VARYING_STEPS)]), VARYING_STEPS
 
 
-def _probes(step: Callable[[float], object]) -> list[FlopCount]:
-    """Steps spread over the training. (Its copy of the model is gone before there is another.)"""
-    return [count(lambda at=(number + 0.5) / PROBES: step(at)) for number in range(PROBES)]  # type: ignore[misc]
+def _probes(copied: Model, step: Callable[[Model, float], object]) -> list[FlopCount]:
+    """(A function of its own, so that its copy of the model is gone before there is another.)"""
+    return [count(functools.partial(step, copied, at)) for at in _spread(PROBES)]
+
+
+def _spread(steps: int) -> list[float]:
+    """Progress at the middle of each of ``steps`` equal parts of a training."""
+    return [(number + 0.5) / steps for number in range(steps)]
 
 
 class _Operators(TorchDispatchMode):

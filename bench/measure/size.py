@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-
 import torch
 
 from bench.measure.flops import FlopCount, count, count_training
@@ -20,12 +17,7 @@ def measure_size(model: GenerativeModel) -> dict[str, str]:
     if not model.trains or not isinstance(model.space, ImageSpace):
         return found
     batch = _random_batch(model)
-
-    def fresh() -> Callable[[float], object]:
-        copied = copy.deepcopy(model)
-        return lambda progress: copied.train_step(batch, progress)
-
-    training, steps = count_training(fresh)
+    training, steps = count_training(model, lambda copied, progress: copied.train_step(batch, progress))
     found["training FLOPs an image"] = _said(training, steps * len(batch))
     model.eval()
     with torch.inference_mode():

@@ -106,13 +106,9 @@ def cell_of(measured: pd.DataFrame, column: Column) -> Estimate | None:
             "protocol; a trial measures each quantity once"
         )
     values = here.value.to_numpy(dtype=float)
-    alike = len(set(values)) == 1  # of a verdict all zeros or all ones say no more than n seeds can
-    if (
-        len(values) > 2
-        and set(values) <= {0.0, 1.0}
-        and here.low.isna().all()
-        and (is_verdict(column.metric) or not alike)
-    ):
+    seen = set(values)
+    yes_or_no = seen == {0.0, 1.0} or (is_verdict(column.metric) and seen <= {0.0, 1.0})
+    if yes_or_no and len(values) > 2 and here.low.isna().all():
         return wilson_interval(values.sum(), len(values))
     estimate = t_interval(values)
     low, high = here.low.iloc[0], here.high.iloc[0]

@@ -63,22 +63,19 @@ def test_layers_of_attention_count_the_same_in_eval_mode(training):
 
 def test_steps_of_a_training_that_differ_are_counted_in_their_shares():
     """A penalty at every 16th step, and a layer that joins for the second half: both at once."""
-    layer, x = nn.Linear(10, 10, bias=False), torch.randn(5, 10)
-    product = 2 * 5 * 10 * 10
+    x, product = torch.randn(5, 10), 2 * 5 * 10 * 10
+    model = nn.Linear(10, 10, bias=False)
+    model.steps = 0
 
     def training(lazy, growing):
-        def fresh():
-            steps = []
+        def step(copied, progress):
+            for _ in range(1 + (lazy and copied.steps % 16 == 0) + (growing and progress > 0.5)):
+                with torch.no_grad():
+                    copied(x)
+            copied.steps += 1
 
-            def step(progress):
-                for _ in range(1 + (lazy and len(steps) % 16 == 0) + (growing and progress > 0.5)):
-                    with torch.no_grad():
-                        layer(x)
-                steps.append(progress)
-
-            return step
-
-        found, steps = count_training(fresh)
+        found, steps = count_training(model, step)
+        assert model.steps == 0, "copies are trained"
         return found.flops / steps, steps
 
     assert training(False, False) == (product, 1)
