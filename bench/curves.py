@@ -178,7 +178,7 @@ class CurveScorer:
     def _at_steps(self, model: GenerativeModel, steps: int, at: dict[str, float]) -> CurvePoint:
         batch, watch = min(self.trial.sample_batch, self.trial.samples), machine.Watch(model.device)
         with torch.inference_mode():
-            at["nfe"] = float(evaluations(model, lambda: draw_batch(model, 1, self.seed, steps=steps)))
+            at["nfe"] = float(nfe_at(model, steps, lambda: draw_batch(model, 1, self.seed, steps=steps)))
             flops = count(lambda: draw_batch(model, 1, self.seed, steps=steps))
             timing = time_blocks(
                 lambda: draw_batch(model, batch, self.seed, steps=steps), model.device, warmup_cap=0.3, cap_seconds=1.0
@@ -221,20 +221,13 @@ def best_batch(points: list[CurvePoint]) -> Measurement | None:
     return exact("best_sample_batch", best, direction="none", note=note)
 
 
-def evaluations(model: GenerativeModel, work: Callable[[], object]) -> int:
-    """How often ``work`` evaluates the network: the calls of the direct submodule that holds most parameters."""
-    children = [(sum(p.numel() for p in child.parameters()), child) for child in model.children()]
-    if not children:
-        raise BenchError(f"{type(model).__name__} has no submodule whose evaluations could be counted")
-    calls = 0
-
-    def called(*_: Any) -> None:
-        nonlocal calls
-        calls += 1
-
-    handle = max(children, key=lambda pair: pair[0])[1].register_forward_pre_hook(called)
+def nfe_at(model: Any, steps: int, work: Callable[[], object]) -> int:
+    """The model's own count of its network evaluations, had it this number of steps. ``work`` draws a sample in so many: a solver
+    that chooses its own evaluations knows them only then. Raises what the model's Config says of such a number."""
+    config = model.config
     try:
+        model.config = dataclasses.replace(config, steps=steps)
         work()
+        return model.nfe
     finally:
-        handle.remove()
-    return calls
+        model.config = config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,9 @@ def is_statistics(source: Any) -> bool:
     if not path.is_file():
         return False
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names = set(file.files)
-    except (OSError, ValueError, EOFError):
+        with zipfile.ZipFile(path) as file:
+            names = {name.removesuffix(".npy") for name in file.namelist()}
+    except (OSError, zipfile.BadZipFile, EOFError):
         return False
     return any(marks <= names for marks in MARKS) and "arr_0" not in names
 

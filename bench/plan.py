@@ -12,7 +12,7 @@ import functools
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -279,6 +279,26 @@ def with_present_code(trial: Trial) -> Trial:
     extractors = tuple(_extractor(part.name, part.target, part.options) for part in trial.extractors)
     metrics = tuple(_metric(m.name, m.target, m.options, extractors, trial.samples) for m in trial.metrics)
     return trial.model_copy(update={"extractors": extractors, "metrics": metrics})
+
+
+VARIANTS = {"timm": "model", "dinov2": "variant", "clip": "variant", "inception": "mode"}
+"""Extractors that come in several kinds, and the option that chooses one."""
+
+
+def extractor_named(name: str, options: Mapping[str, Any] | None = None) -> Part:
+    """The extractor of one name: ``timm:resnet18``, ``dinov2-vits14``, ``clip-vitb32``, ``inception-legacy_tensorflow``, or any that is
+    registered. Raises BenchError for an unknown name, options that it lacks, or one that it cannot do without."""
+    given = dict(options or {})
+    base, chosen = next(
+        ((base, name[len(base) + 1 :]) for base in VARIANTS if name.startswith((f"{base}:", f"{base}-"))), (name, "")
+    )
+    if chosen and name not in registry.entries("extractor"):
+        name, given = base, {VARIANTS[base]: chosen, **given}
+    part = Part(name=name, target=registry.find("extractor", name).target, options=given)
+    if name == "timm" and "model" not in given:
+        raise BenchError("extractor 'timm' needs the name of a network; write for example timm:resnet18")
+    check_parameters(f"extractor '{name}'", registry.load(part.target), part.options)
+    return part
 
 
 def _extractor(name: str, target: str, options: dict[str, Any]) -> Part:

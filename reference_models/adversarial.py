@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
@@ -42,11 +43,17 @@ def generator_loss(fake: Tensor, loss: str) -> Tensor:
             return F.softplus(-fake).mean()
 
 
+def differentiable_twice() -> AbstractContextManager[None]:
+    """Networks run uncompiled inside: graphs that ``torch.compile`` makes have no second derivative."""
+    return torch.compiler.set_stance("force_eager")
+
+
 def r1_penalty(discriminate: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
     """Mean over the batch of |gradient of the score by the image|^2 at real images; times gamma / 2 it is the penalty R1 of
     "Which Training Methods for GANs do actually Converge?" (2018, arXiv 1801.04406)."""
     real = real.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(discriminate(real).float().sum(), real, create_graph=True)
+    with differentiable_twice():
+        (gradient,) = torch.autograd.grad(discriminate(real).float().sum(), real, create_graph=True)
     return gradient.float().square().flatten(1).sum(1).mean()
 
 
@@ -55,7 +62,8 @@ def gradient_penalty(discriminate: Callable[[Tensor], Tensor], real: Tensor, fak
     GANs", 2017, arXiv 1704.00028)."""
     share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
     between = torch.lerp(fake.detach(), real, share).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(discriminate(between).float().sum(), between, create_graph=True)
+    with differentiable_twice():
+        (gradient,) = torch.autograd.grad(discriminate(between).float().sum(), between, create_graph=True)
     length = (gradient.float().square().flatten(1).sum(1) + 1e-12).sqrt()
     return (length - 1).square().mean()
 

@@ -114,14 +114,16 @@ class CascadedDiffusion(GenerativeModel):
         return self.process.diffuse(large, noise, (level * STEPS).long())
 
     def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
+        """``steps`` (the configured number) are those at the smallest side; each enlargement takes ``enlarging_steps`` more."""
         assert isinstance(self.space, ImageSpace)
+        first = int(options.get("steps", self.config.steps))
         x = torch.empty(0)
         for stage, side in enumerate(self.sides):
             image = level = None
             if stage > 0:
                 level = torch.full((n,), self.config.augmentation, device=self.device)
                 image = self.augmented(x, level, generator.randn(self.space.channels, *side))
-            steps = self.config.steps if stage == 0 else self.config.enlarging_steps
+            steps = first if stage == 0 else self.config.enlarging_steps
             x = self._sample_stage(self.networks[stage], side, image, level, generator, steps)
         return x
 

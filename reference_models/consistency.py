@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
+from bench.model import Batch, BenchError, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.edm import noise_time
 from reference_models.networks.build import DenoiserConfig, denoiser
 from reference_models.options import positive
@@ -55,7 +55,7 @@ class Consistency(GenerativeModel):
         def __post_init__(self) -> None:
             super().__post_init__()
             object.__setattr__(self, "levels", tuple(self.levels))
-            positive(self, "learning_rate", "time_scale")
+            positive(self, "learning_rate", "time_scale", "sigma_data")
             if not 0 < self.sigma_min < self.middle < self.sigma_max:
                 raise ValueError(
                     f"sigma_min < middle < sigma_max must hold, got {self.sigma_min}, {self.middle}, {self.sigma_max}"
@@ -95,7 +95,7 @@ class Consistency(GenerativeModel):
     def levels(self, progress: float) -> Tensor:
         """Rising sigmas of the present stage, ``(N + 1,)`` from sigma_min to sigma_max; N doubles stage by stage."""
         first, last = self.config.levels
-        stages = int(math.log2(last // first)) + 1
+        stages = math.ceil(math.log2(last / first)) + 1
         count = min(first * 2 ** int(progress * stages), last)
         grid = karras_sigmas(count + 1, self.config.sigma_min, self.config.sigma_max)[:-1]
         return torch.tensor(grid[::-1], dtype=torch.float32)
@@ -120,8 +120,11 @@ class Consistency(GenerativeModel):
 
     def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
         config = self.config
+        steps = options.get("steps", config.steps)
+        if steps not in (1, 2):
+            raise BenchError(f"consistency models sample in 1 or 2 steps, got {steps}")
         x = self._jump(config.sigma_max * generator.randn(*self.space.shape), config.sigma_max)
-        if options.get("steps", config.steps) == 2:
+        if steps == 2:
             spread = math.sqrt(config.middle**2 - config.sigma_min**2)
             x = self._jump(x + spread * generator.randn(*self.space.shape), config.middle)
         return x

@@ -76,7 +76,9 @@ class ProgressiveGAN(GenerativeModel):
             torch.optim.Adam(network.parameters(), c.learning_rate, betas=(0.0, 0.99), fused=True)
             for network in (self.generator, self.discriminator)
         )
-        self.register_buffer("stage", torch.zeros((), dtype=torch.int64))  # the level reached, in thousandths
+        self.register_buffer(
+            "stage", torch.tensor(1000 * (self.levels - 1))
+        )  # the level reached, in thousandths; training sets it
         self.steps = 0
 
     def level_at(self, progress: float) -> float:

@@ -19,6 +19,7 @@ from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Spa
 from reference_models.adversarial import (
     advantage,
     differentiable_augmentation,
+    differentiable_twice,
     discriminator_loss,
     generator_loss,
     r1_penalty,
@@ -97,7 +98,7 @@ class StyleGAN2(GenerativeModel):
         """One step of the discriminator, one of the generator; every so often their penalties, as steps of their own."""
         z = torch.randn(len(batch), self.config.latent, device=batch.x.device)
         w = self.mapping(z).float()
-        self.mean_style.lerp_(w.detach().mean(0), MEAN_STYLE_DECAY)
+        self.mean_style.lerp_(w.detach().mean(0), max(MEAN_STYLE_DECAY, 1 / (self.steps + 1)))  # a plain mean at first
         fake = self.synthesise(w, training_noise(w))
 
         real_scores, fake_scores = self.discriminate(batch.x), self.discriminate(fake.detach())
@@ -129,9 +130,10 @@ class StyleGAN2(GenerativeModel):
 
     def path_penalty(self, n: int) -> Tensor:
         """Mean over ``n`` styles of (path length - its running mean)^2 (equation 4)."""
-        w = self.mapping(torch.randn(n, self.config.latent, device=self.mean_style.device)).float()
-        images = self.synthesise(w, training_noise(w))
-        lengths = path_lengths(images, w, torch.randn_like(images))
+        with differentiable_twice():
+            w = self.mapping(torch.randn(n, self.config.latent, device=self.mean_style.device)).float()
+            images = self.synthesise(w, training_noise(w))
+            lengths = path_lengths(images, w, torch.randn_like(images))
         seen = (
             self.steps // PATH_EVERY + 1
         )  # a plain mean at first: one that began at 0 would draw the images to where w says nothing

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from bench import costs
-from bench.curves import CurveScorer, best_batch, checkpoint_shares, evaluations
+from bench import costs, registry
+from bench.curves import CurveScorer, best_batch, checkpoint_shares, nfe_at
 from bench.data.base import Data
 from bench.model import Batch, GenerativeModel, ImageSpace, VectorSpace
 from bench.plan import plan
 from bench.prices import Price
 from bench.record import CurvePoint, Measurement, Record, fields_of
+from bench.sampling import draw_batch
 from bench.suite import load_config
 from bench.training.ema import WeightAverage
 from bench.training.loop import Batches, TrainingResult, train
@@ -232,21 +233,25 @@ def test_the_best_batch_names_its_ties():
     assert best_batch([]) is None
 
 
-def test_evaluations_are_those_of_the_largest_part():
-    class Twice(GenerativeModel):
-        def __init__(self):
-            super().__init__(ImageSpace(1, 4, 4))
-            self.small, self.large = torch.nn.Linear(1, 1), torch.nn.Linear(16, 16)
-
-        def train_step(self, batch, progress): ...
-
-        def sample(self, n, generator, **options):
-            self.small(torch.ones(1, 1))
-            for _ in range(5):
-                self.large(torch.ones(n, 16))
-
-    model = Twice()
-    assert evaluations(model, lambda: model.sample(1, None)) == 5
+@pytest.mark.parametrize(
+    ("name", "two", "four"),
+    [("cascaded-diffusion", 2 + 10, 4 + 10), ("latent-diffusion", 2, 4), ("conditional-diffusion", 4, 8)],
+)
+def test_evaluations_at_other_steps_are_counted_as_the_model_counts_them(name, two, four):
+    """The enlargements of a cascade, a network inside a larger one, and both passes of guidance."""
+    space, config = ImageSpace(1, 16, 16), {"width": 8}
+    model = registry.load(registry.find("model", name).target)
+    model = model(space, **config, **({"classes": 3} if name.startswith("conditional") else {})).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # last layers start at zero
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    steps = model.config.steps
+    found = [nfe_at(model, n, lambda n=n: draw_batch(model, 1, 0, steps=n)) for n in (2, 4)]
+    assert found == [two, four]
+    assert model.config.steps == steps
+    with torch.inference_mode():
+        few, many = (draw_batch(model, 1, 0, steps=n) for n in (2, 4))
+    assert not torch.equal(few, many), "the steps change nothing"
 
 
 def test_counting_flops_leaves_the_model_and_the_randomness_alone(data):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -262,4 +263,65 @@ def test_names_with_brackets_are_shown_as_they_are(digits, tmp_path):
     scores = score_images(as_npy(digits.test[:60], folder), "digits", ("kernel",))
     text = io.StringIO()
     Console(file=text, width=400).print(scores_renderable(scores))
-    assert f"{folder}/images.npy (60 images) against" in text.getvalue().replace("\n", "")
+    assert "".join(f"{folder}/images.npy (60 images) against".split()) in "".join(
+        text.getvalue().split()
+    )  # lines break at blanks
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("timm", "timm:resnet18"),
+        ("timm:no_such_net", "no_such_net"),
+        ("dinov2-vits14", "vits14"),
+        ("clip-vitb32", "vitb32"),
+        ("inception-legacy_tensorflow", "inception"),
+        ("inception-sharp", "sharp"),
+    ],
+)
+def test_extractors_that_come_in_kinds_have_one_name(name, said, sets, monkeypatch, tmp_path):
+    """Without their weights on this machine, the sentence names what was asked for."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(BenchError, match=said):
+        score_images(sets[0], sets[1], ("kernel",), name)
+
+
+@pytest.mark.parametrize("speed", ["bfloat16"])
+def test_a_faster_extractor_is_used_only_after_a_printed_check(sets, speed):
+    scores = score_images(sets[0], sets[1], ("kernel",), speed=speed)
+    assert re.match(rf"extractor in {speed}: Frechet distance changes by .*(allowed|refused)", scores.warnings[0])
+    exact = score_images(sets[0], sets[1], ("kernel",))
+    assert float(scores.measurements[0]) == pytest.approx(float(exact.measurements[0]), rel=0.05, abs=0.01)
+    assert not any("extractor in" in warning for warning in exact.warnings)
+
+
+def test_speeds_that_do_not_exist_or_cannot_be_checked_are_refused(sets, tmp_path):
+    with pytest.raises(BenchError, match="unknown speed 'bf16'"):
+        score_images(sets[0], sets[1], ("kernel",), speed="bf16")
+    np.savez(tmp_path / "s.npz", mu=np.zeros(1280), sigma=np.eye(1280))
+    with pytest.raises(BenchError, match="leave it out"):
+        score_images(sets[0], tmp_path / "s.npz", ("frechet",), speed="bfloat16")
+
+
+def test_a_statistics_file_that_is_no_covariance_is_refused(sets, tmp_path):
+    for name, sigma in (("negative", -np.eye(1280)), ("beyond", np.ones((1280, 1280)) + np.eye(1280) * -0.5)):
+        np.savez(tmp_path / f"{name}.npz", mu=np.zeros(1280), sigma=sigma)
+        with pytest.raises(BenchError, match="no covariance"):
+            score_images(sets[0], tmp_path / f"{name}.npz", ("frechet",))
+
+
+def test_damaged_npz_files_are_one_sentence(sets, tmp_path):
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04" + b"x" * 100)
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    for name in ("cut", "array"):
+        with pytest.raises(BenchError, match=f"{name}.npz"):
+            score_images(tmp_path / f"{name}.npz", sets[1], ("kernel",))
+
+
+def test_copies_saved_in_colour_are_copies_and_a_smaller_floor_is_said(digits):
+    copies = np.repeat(digits.train[:40], 3, axis=3) if digits.train.shape[3] == 1 else digits.train[:40]
+    scores = score_images(copies, digits.test[:60], ("kernel",), train=digits.train[:30])
+    assert any(f"{30} of 40 samples equal a training image" in warning for warning in scores.warnings)
+    assert any("floor: taken with 30 images, not 40" in warning for warning in scores.warnings)

@@ -16,10 +16,18 @@ def score(
     ],
     reference: Annotated[str, typer.Option("--reference", help="What real images look like: as SAMPLES.")],
     metrics: Annotated[str | None, typer.Option(help="Registered metrics with commas between them.")] = None,
-    extractor: Annotated[str, typer.Option(help="A registered extractor.")] = "effnetlite0",
+    extractor: Annotated[
+        str, typer.Option(help="A registered extractor; timm:NAME, dinov2-VARIANT, clip-VARIANT, inception-MODE.")
+    ] = "effnetlite0",
     train: Annotated[str | None, typer.Option(help="What the model learned from: as SAMPLES.")] = None,
     weights: Annotated[Path | None, typer.Option(help="The extractor's weights, where it ships none.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    speed: Annotated[
+        str,
+        typer.Option(
+            help="exact, bfloat16, compiled or bfloat16+compiled: used if a check allows it, which is printed."
+        ),
+    ] = "exact",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at a corrupt image.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")] = None,
     config: ConfigOption = None,
@@ -42,6 +50,7 @@ def score(
             extractor_options={} if weights is None else {"weights": str(weights)},
             device=resolve_device(device),
             strict=strict,
+            speed=speed,
             config=config,
             on_phase=progress.update,
         )

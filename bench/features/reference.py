@@ -184,4 +184,10 @@ def _checked(mu: np.ndarray, sigma: np.ndarray, path: Path) -> tuple[np.ndarray,
         raise BenchError(f"{path} holds values that are not finite; make the statistics again")
     if not np.allclose(sigma, sigma.T, rtol=1e-4, atol=1e-6 * float(np.abs(sigma).max(initial=0.0))):
         raise BenchError(f"{path}: sigma is not symmetric, so it is no covariance; make the statistics again")
+    deviations = np.sqrt(np.diag(sigma).clip(0))
+    beyond = np.abs(sigma) > (1 + 1e-4) * np.outer(deviations, deviations) + 1e-6 * float(
+        np.abs(sigma).max(initial=0.0)
+    )
+    if (np.diag(sigma) < 0).any() or beyond.any():
+        raise BenchError(f"{path}: sigma holds a negative variance or a correlation beyond 1; it is no covariance")
     return mu, (sigma + sigma.T) / 2

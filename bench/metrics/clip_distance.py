@@ -15,8 +15,11 @@ def unit_rows(features: np.ndarray) -> np.ndarray:
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
+PUBLISHED_WITH = "clip_vitl14_336"
+
+
 class CLIPDistance(Metric):
-    """CMMD of unit-length embeddings (CLIP's; with another extractor the name says so): as published, and unbiased."""
+    """CMMD of unit-length embeddings (of CLIP's ViT-L/14 at 336 pixels; with another extractor the name says so): as published, and unbiased."""
 
     paper = "Rethinking FID: Towards a Better Evaluation Metric for Image Generation, Jayasumana et al. 2024 (arXiv 2401.09603)"
     needs = frozenset({"features"})
@@ -25,6 +28,6 @@ class CLIPDistance(Metric):
         layer = first_layer(evidence, None, ("embedding", "final", "pool"))
         real, fake = (unit_rows(evidence.features(split, layer)) for split in ("real", "fake"))
         found = [cmmd(real, fake), cmmd(real, fake, unbiased=True)]
-        if str(evidence.extractor).startswith("clip"):
+        if evidence.extractor == PUBLISHED_WITH:
             return found
         return [measured.replace(name=named_after(measured.name, evidence, layer)) for measured in found]

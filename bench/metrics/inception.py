@@ -63,8 +63,8 @@ def probabilities(logits: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
 
     log p = x - log sum exp x: one exponential an entry, and no logarithm.
     """
-    x = torch.from_numpy(logits).double()
-    x -= x.amax(1, keepdim=True)
+    x = torch.from_numpy(np.ascontiguousarray(logits)).double()
+    x = x - x.amax(1, keepdim=True)  # not in place: they are the caller's
     p = x.exp()
     total = p.sum(1, keepdim=True)
     p /= total

@@ -182,7 +182,22 @@ def _measure(
     values = {q: diversity_of_order(spectrum, q) for q in orders}
     reason = "weighted samples" if weights is not None else f"n = {problem.n} is below 50" if problem.n < 50 else None
     left_out = [] if reason else list(problem.without_each_block())
-    return {q: _with_interval(q, values[q], problem.n, left_out, reason) for q in orders}
+    top, second = _two_largest(spectrum)
+    double = (
+        f"the two largest eigenvalues, {top:.3g} and {second:.3g}, are too close"
+        if top - second < 4 * top * math.sqrt(2 / problem.n)
+        else None
+    )
+    return {
+        q: _with_interval(q, values[q], problem.n, left_out, reason or (double if math.isinf(q) else None))
+        for q in orders
+    }
+
+
+def _two_largest(spectrum: Tensor) -> tuple[float, float]:
+    """Where they hardly differ, the larger is not smooth in the data: its bias falls as n^-1/2, which no jackknife removes."""
+    values = torch.sort(spectrum, descending=True).values
+    return float(values[0]), float(values[1]) if len(values) > 1 else 0.0
 
 
 def _with_interval(q: float, value: float, n: int, left_out: list[Tensor], reason: str | None) -> Measurement:

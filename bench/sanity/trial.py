@@ -14,7 +14,7 @@ from bench.config_file import find_config
 from bench.data.base import Data
 from bench.errors import BenchError
 from bench.features.cache import FeatureCache
-from bench.plan import Part
+from bench.plan import extractor_named
 from bench.sanity.judge import Finding, judge
 from bench.sanity.run import Journal, Task, part_of, run, tasks_of
 from bench.sanity.stages import Models, Points, Samples, Stage
@@ -72,7 +72,7 @@ def try_metrics(
     """
     if repeats < 3:
         raise BenchError(f"--repeats must be at least 3, got {repeats}: two draws cannot tell a change from chance")
-    part = Part(name=extractor, target=registry.find("extractor", extractor).target, options=extractor_options or {})
+    part = extractor_named(extractor, extractor_options)
     parts = [
         part_of(name, OPTIONS.get(name))
         for name in (sorted(registry.entries("metric")) if metrics is None else metrics)

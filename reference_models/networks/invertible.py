@@ -76,7 +76,8 @@ class ActNorm(Bijection):
     def initialise(self, x: Tensor) -> Tensor:
         values = x.transpose(0, 1).flatten(1)
         self.shift.copy_(-values.mean(1))
-        self.log_scale.copy_(-(values.std(1, correction=0) + 1e-3).log())
+        if values.shape[1] > 1:  # one value has no spread
+            self.log_scale.copy_(-(values.std(1, correction=0) + 1e-3).log())
         return self(x)[0]
 
 

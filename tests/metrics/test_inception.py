@@ -6,6 +6,7 @@ from bench.data.base import Data
 from bench.errors import BenchError
 from bench.metrics.base import Evidence
 from bench.metrics.inception import InceptionScore, inception_score, inception_scores
+from bench.metrics.streaming import InceptionScoreAccumulator
 from bench.space import ImageSpace
 from tests.metrics.golden import golden_logits
 
@@ -88,3 +89,11 @@ def test_measurement_says_what_it_is():
     (found,) = InceptionScore(splits=2).measure(evidence)
     assert (found.name, found.n, found.direction) == ("is_net", 300, "higher")
     assert float(found) == float(inception_score(logits, 2, seed=3))
+
+
+def test_logits_of_the_caller_stay_as_they_are():
+    logits = np.random.default_rng(0).normal(size=(20, 10))
+    before = logits.copy()
+    accumulator = InceptionScoreAccumulator(10).update(logits).update(logits[::-1])
+    np.testing.assert_array_equal(logits, before)
+    assert accumulator.n == 40

@@ -81,10 +81,14 @@ def test_spatial_features_have_names_of_their_own(sets):
 
 
 def test_only_clip_gives_cmmd_its_plain_name(sets):
-    published, unbiased = CLIPDistance().measure(evidence_of(sets, "clip-vit-l-14-336", {"embedding": 6}))
+    published, unbiased = CLIPDistance().measure(evidence_of(sets, "clip_vitl14_336", {"embedding": 6}))
     assert (published.name, unbiased.name) == ("cmmd", "cmmd_unbiased")
     assert float(published) == pytest.approx(float(cmmd(unit_rows(sets[0]), unit_rows(sets[1]))))
     assert CLIPDistance().measure(evidence_of(sets, "effnetlite0", {"final": 6}))[0].name == "cmmd_effnetlite0"
+    assert (
+        CLIPDistance().measure(evidence_of(sets, "clip_vitb32", {"embedding": 6}))[0].name
+        == "cmmd_clip_vitb32_embedding"
+    )
     np.testing.assert_allclose(np.linalg.norm(unit_rows(sets[0]), axis=1), 1)
 
 

@@ -174,3 +174,12 @@ def test_the_metric_measures_the_widest_layer():
     assert [m.name for m in found] == ["vendi_q0.1_net", "vendi_net", "vendi_q2_net", "vendi_qinf_net"]
     assert float(found[1]) == float(vendi_score(features["final"]))
     assert {m.n for m in found} == {60}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_order_inf_has_an_interval_only_where_the_largest_eigenvalue_stands_clear(seed):
+    """Of equal eigenvalues the largest sample one is biased by n^-1/2, which no jackknife removes."""
+    rng = np.random.default_rng(seed)
+    equal = rng.normal(size=(500, 8))
+    assert "too close" in vendi_score(equal, float("inf")).note
+    assert vendi_score(equal + 2.0, float("inf")).low is not None

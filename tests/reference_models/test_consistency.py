@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bench.model import BenchError, ImageSpace, SampleGenerator, VectorSpace
+from bench.sampling import draw_batch
 from reference_models.consistency import Consistency, level_weights
 
 
@@ -59,3 +60,19 @@ def test_wrong_options() -> None:
     for wrong in ({"steps": 3}, {"levels": [20, 10]}, {"middle": 100.0}, {"learning_rate": 0.0}, {"time_scale": 0.0}):
         with pytest.raises(BenchError, match=next(iter(wrong))):
             Consistency(VectorSpace(2), **wrong)
+
+
+@pytest.mark.parametrize("levels", [(10, 100), (10, 15), (10, 160), (7, 7)])
+def test_levels_end_at_the_last(levels: tuple[int, int]) -> None:
+    model = Consistency(VectorSpace(2), levels=levels)
+    counts = [len(model.levels(progress)) - 1 for progress in (0.0, 0.3, 0.6, 0.9999)]
+    assert (counts[0], counts[-1]) == levels
+    assert counts == sorted(counts)
+
+
+def test_other_numbers_of_steps_and_data_without_spread_are_refused() -> None:
+    model = Consistency(VectorSpace(2)).eval()
+    with pytest.raises(BenchError, match="1 or 2 steps, got 4"):
+        draw_batch(model, 2, 0, steps=4)
+    with pytest.raises(BenchError, match="sigma_data"):
+        Consistency(VectorSpace(2), sigma_data=0.0)

@@ -240,3 +240,13 @@ def test_known_entropy_is_reached_within_five_percent(
     train(model, torch.as_tensor(data.train), steps, batch_size=256)
     entropy = data.truth.entropy
     assert float(model.nll(torch.as_tensor(data.test)).mean()) == pytest.approx(entropy, rel=0.05)
+
+
+@pytest.mark.parametrize("model_class", [RealNVP, Glow, SplineFlow])
+def test_a_first_batch_of_one_trains(model_class: type[NormalizingFlow]) -> None:
+    """One value has no spread to be normalised by."""
+    torch.manual_seed(0)
+    model = model_class(VectorSpace(2)).train()
+    for step in range(5):
+        losses = model.train_step(Batch(torch.randn(1, 2)), step / 5)
+        assert torch.isfinite(torch.as_tensor(losses["nll"]))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from bench import registry
 from bench.errors import BenchError
-from bench.model import ImageSpace
+from bench.model import Batch, ImageSpace
 from bench.plan import plan
 from bench.suite import load_config
 from bench.training.compilation import compile_networks, compile_seconds, eager
@@ -104,3 +106,24 @@ def test_checkpoint_every_must_be_positive(tmp_path: Path) -> None:
     path.write_text((CONFIG % "false").replace("compile = false", "checkpoint_every = 0"))
     with pytest.raises(BenchError, match="checkpoint_every"):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("gan", {"r1": 0.1}),
+        ("gan", {"loss": "wgan-gp"}),
+        ("progressive-gan", {}),
+        ("stylegan2", {"path_length": 2.0}),
+    ],
+)
+def test_penalties_that_differentiate_twice_train_compiled(name: str, config: dict[str, Any]) -> None:
+    """Compiled graphs have no second derivative, which R1, WGAN-GP and path lengths take."""
+    torch.manual_seed(0)
+    model = registry.load(registry.find("model", name).target)(ImageSpace(1, 8, 8), width=4, **config).train()
+    compile_networks(model, "aot_eager")
+    before = [p.detach().clone() for p in model.parameters()]
+    for step in range(3):
+        losses = model.train_step(Batch(torch.rand(4, 1, 8, 8) * 2 - 1), step / 3)
+    assert all(torch.isfinite(torch.as_tensor(loss)).all() for loss in losses.values())
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
