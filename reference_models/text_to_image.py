@@ -43,7 +43,7 @@ class TextToImage(GenerativeModel):
     @dataclasses.dataclass(frozen=True)
     class Config(GuidedConfig):
         """schedule, prediction, weighting, times: see ``ProcessConfig``. width ... patch: see ``DenoiserConfig``; where a level of
-        the U-Net has one of the heights in ``attention``, it also attends to the words.
+        the U-Net has one of the heights in ``attention``, it also attends to the words; where none has, the two coarsest do.
 
         words: of a caption that are read. text_width, text_depth: of the text encoder. drop: share of training captions left out.
         guidance_scale: 0 ignores the caption, 1 is no guidance; any other scale takes two evaluations per step.

@@ -13,7 +13,9 @@ from bench.model import Batch, BenchError, ImageSpace, SampleGenerator, TextCond
 from bench.model_file import load_model, save_model
 from bench.sampling import draw
 from bench.scoring import captions_of, conditions_of
+from reference_models.ddpm import DDPM
 from reference_models.networks.text import PADDING, START, TextEncoder, tokens_of
+from reference_models.networks.unet import Stage
 from reference_models.text_to_image import REMEMBERED, TextToImage
 
 SPACE = ImageSpace(1, 8, 8)
@@ -142,3 +144,11 @@ def test_the_sprites_have_captions() -> None:
     assert data.test_captions is not None
     assert (len(data.train_captions), len(data.test_captions)) == (300, 200)
     assert data.truth.describe(data.test) == data.test_captions
+
+
+@pytest.mark.parametrize("side", [16, 28, 32, 40, 48, 64])
+def test_the_words_are_attended_to_at_every_size(side: int) -> None:
+    model = TextToImage(ImageSpace(3, side, side), width=8)
+    assert sum(len(m.cross) for m in model.modules() if isinstance(m, Stage)) > 0
+    with pytest.raises(BenchError, match="fits no level"):
+        DDPM(ImageSpace(1, 8, 8), width=8, attention=(5,))
