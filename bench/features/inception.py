@@ -194,7 +194,7 @@ class InceptionExtractor(NetworkExtractor):
     """Inception-v3 with the FID weights: pool (2048, FID), logits (1008, Inception Score), spatial (2023, sFID).
 
     weights: the file, where it is not in torch hub's cache. download: permission to fetch it (95 MB). mode: how images are
-    resized to 299 x 299; only ``clean`` may be called FID without a further word. layers: leave some out to save memory.
+    resized to 299 x 299; only ``clean`` may be called FID without a further word, so the others are part of the name. layers: leave some out to save memory.
     """
 
     paper: ClassVar[str] = (
@@ -234,7 +234,7 @@ class InceptionExtractor(NetworkExtractor):
                 raise BenchError(f"extractor inception has no layer '{layer}'; {did_you_mean(layer, LAYERS)}")
         mean, std = NORMALISATION.get(mode, (128.0, 128.0))
         super().__init__(
-            name,
+            name if mode == "clean" else f"{name}_{mode}",  # so that nothing else is called FID
             fold_batch_norms(network.eval()),
             {layer: LAYERS[layer] for layer in layers},
             fingerprint=fingerprint,

@@ -12,6 +12,8 @@ distance. See ``bench.metrics.frechet_interval``.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import lapack
@@ -148,7 +150,7 @@ def _with_interval(
 ) -> tuple[Measurement, Measurement]:
     n, d = min(len(real), len(fake)), real.shape[1]
     corrected = Measurement(np.nan, name="fd_corrected", n=len(fake), direction="lower")
-    if n < max(3, SMALLEST_RATIO * d):
+    if n < smallest_n(d):
         note = _too_few(n, d)
         return raw.replace(note=note), corrected.replace(note=note.replace("no interval", "not estimated"))
     try:
@@ -162,8 +164,15 @@ def _with_interval(
     )
 
 
+def smallest_n(d: int) -> int:
+    """From how many samples on an interval covers as it should: 1.2 d, and 100 of few dimensions, where the variance is unsure."""
+    return math.ceil(SMALLEST_RATIO * d) if d >= 8 else 100
+
+
 def _too_few(n: int, d: int) -> str:
-    return f"no interval: {n} samples are too few for {d} dimensions (1.2 d are needed); see the kernel distance"
+    return (
+        f"no interval: {n} samples are too few for {d} dimensions ({smallest_n(d)} are needed); see the kernel distance"
+    )
 
 
 def _statistics(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from bench.errors import BenchError
-from bench.metrics.frechet import SMALLEST_RATIO, FrechetTo
+from bench.metrics.frechet import FrechetTo, smallest_n
 from bench.metrics.frechet_interval import common_basis, deletions, pair_mean_square
 from bench.metrics.inputs import Features, feature_pair, whole_number
 from bench.metrics.streaming import Moments
@@ -42,9 +42,11 @@ def fid_infinity(real: Features, fake: Features, seed: int = 0, points: int = 15
         start = size
     weights = intercept_weights(1 / sizes)
     measured = Measurement(float(weights @ distances), name="fd_infinity", n=m, direction="lower")
-    if min(sizes[0], len(reference)) < SMALLEST_RATIO * d:
+    if min(sizes[0], len(reference)) < smallest_n(d):
         few = min(sizes[0], len(reference))
-        return measured.replace(note=f"no interval: {few} samples are too few for {d} dimensions (1.2 d are needed)")
+        return measured.replace(
+            note=f"no interval: {few} samples are too few for {d} dimensions ({smallest_n(d)} are needed)"
+        )
     try:
         variance = _variance(reference, samples, moments, weights, sizes)
     except np.linalg.LinAlgError:

@@ -19,7 +19,7 @@ from bench.metrics.layers import LOGITS
 from bench.record import Measurement
 
 SMALLEST_N = 100
-"""An interval needs this many samples in each split."""
+"""An interval needs this many samples in each split, and two for each class."""
 
 
 def inception_score(logits: Features, splits: int = 10, seed: int | None = 0) -> Measurement:
@@ -27,15 +27,17 @@ def inception_score(logits: Features, splits: int = 10, seed: int | None = 0) ->
 
     seed: shuffles the rows before splitting (as torch-fidelity does); None keeps their order. The score of N / splits samples
     lies below that of the model's distribution, so the interval (delta method) is one for the mean of this score at this n
-    and this number of splits; compare only equal ones. None below 100 samples a split.
+    and this number of splits; compare only equal ones. None below 100 samples a split, or
+    twice the number of classes.
     """
     rows = feature_matrix(logits, "logits")
     scores, variances = np.array([_score_and_variance(rows[part]) for part in _parts(len(rows), splits, seed)]).T
     value = float(scores.mean())
     measured = Measurement(value, name="is", n=len(rows), direction="higher")
     smallest = len(rows) // splits
-    if smallest < SMALLEST_N:
-        return measured.replace(note=f"no interval: {smallest} samples a split are fewer than {SMALLEST_N}")
+    needed = max(SMALLEST_N, 2 * rows.shape[1])
+    if smallest < needed:
+        return measured.replace(note=f"no interval: {smallest} samples a split are fewer than {needed}")
     half = float(stats.norm.ppf(0.975) * np.sqrt(variances.sum()) / splits)
     return measured.replace(
         low=max(1.0, value - half), high=value + half, interval="delta method, for the mean at this n"

@@ -101,11 +101,14 @@ def perceptual_path_length(
 
 
 def trimmed_mean(values: np.ndarray, discard: float, *, name: str) -> Measurement:
-    """Mean without the share ``discard`` of values ``(n,)`` at each end; interval by winsorised variance. None for n < 30."""
+    """Mean without the share ``discard`` of values ``(n,)`` at each end; interval by winsorised variance.
+    None for n < 30, and where so few are there that nothing is left out."""
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     n, cut = len(ordered), int(discard * len(ordered))
     kept = ordered[cut : n - cut]
     plain = Measurement(kept.mean(), name=name, n=n, direction="lower")
+    if discard > 0 and cut == 0:
+        return plain.replace(note=f"no interval: of {n} paths a share of {discard:g} at each end is none")
     if n < SMALLEST_N or not np.isfinite(kept).all():
         return plain.replace(note=f"no interval: fewer than {SMALLEST_N} paths, or one of infinite length")
     winsorised = np.clip(ordered, kept[0], kept[-1])

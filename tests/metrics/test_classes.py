@@ -89,7 +89,7 @@ def test_the_classifier_is_reproducible(digits):
 def test_the_metric(digits):
     images, labels = digits
     data = Data("d", ImageSpace(1, 8, 8), images[:400], images[1400:], labels[:400], labels[1400:], tuple("0123456789"))
-    projection = np.random.default_rng(4).normal(size=(64, 4))
+    projection = np.random.default_rng(4).normal(size=(64, 8))
     flat = {"real": images[1400:].reshape(-1, 64), "fake": images[800:1400].reshape(-1, 64)}
     evidence = Evidence(
         data=data,
@@ -97,7 +97,7 @@ def test_the_metric(digits):
         sample_labels=labels[800:1400],
         features=lambda split, layer: (flat[split] @ projection).astype(np.float32),
         extractor="net",
-        layers={"mid": 4, "logits": 10},
+        layers={"mid": 8, "logits": 10},
     )
     found = {m.name: m for m in ConditionalQuality().measure(evidence)}
     assert list(found) == [

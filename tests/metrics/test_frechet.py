@@ -241,8 +241,8 @@ def test_fid_infinity_removes_the_bias_of_few_fakes_only():
 
 def evidence(extractor, layers):
     rng = np.random.default_rng(0)
-    sets = {split: rng.standard_normal((60, 5)).astype(np.float32) for split in ("real", "fake")}
-    images = np.zeros((60, 4, 4, 1), np.uint8)
+    sets = {split: rng.standard_normal((120, 5)).astype(np.float32) for split in ("real", "fake")}
+    images = np.zeros((120, 4, 4, 1), np.uint8)
     data = Data("toy", ImageSpace(1, 4, 4), images, images)
     return Evidence(data, images, lambda split, layer: sets[split], extractor, layers)
 
@@ -267,9 +267,19 @@ def evidence(extractor, layers):
 def test_measurements_say_what_they_are(extractor, layers, asked, names):
     found = Frechet(layer=asked).measure(evidence(extractor, layers))
     assert [measurement.name for measurement in found] == names
-    assert all(measurement.low is not None and measurement.n == 60 for measurement in found)
+    assert all(measurement.low is not None and measurement.n == 120 for measurement in found)
 
 
 def test_an_unknown_layer_is_named():
     with pytest.raises(BenchError, match="no layer 'finale'; did you mean 'final'"):
         Frechet(layer="finale").measure(evidence("effnetlite0", {"final": 5}))
+
+
+@pytest.mark.parametrize("d", [1, 2, 7])
+def test_few_dimensions_still_need_a_hundred_samples(d):
+    """Of fewer, 95 % intervals covered 71 to 83 % of the time."""
+    rng = np.random.default_rng(d)
+    real = rng.normal(size=(120, d))
+    few, enough = (frechet_distance_corrected(real, rng.normal(size=(n, d))) for n in (99, 100))
+    assert "100 are needed" in few.note
+    assert enough.low < enough.high
