@@ -6,6 +6,7 @@ import pytest
 from bench import registry
 from bench.data.digits import Digits
 from bench.metrics.base import Metric
+from bench.plan import Part
 from bench.record import Measurement
 from bench.sanity import trial
 from bench.sanity.expected import EXPECTED, stem
@@ -59,9 +60,7 @@ def test_a_metric_that_does_not_respond_fails(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     here = f"{__name__}:AlwaysOne"
     entry = registry.Entry("metric", "kernel", here)
-    monkeypatch.setattr(
-        trial, "part_of", lambda name, options=None: trial.Part(name=name, target=entry.target, digest="x")
-    )
+    monkeypatch.setattr(trial, "part_of", lambda name, options=None: Part(name=name, target=entry.target, digest="x"))
     blind = try_metrics("digits", "dataset-classifier", ["kernel"], n=60, repeats=3, strengths=1, points=())
     assert {finding.corruption for finding in blind.failures} == {"noise", "blur", "jpeg", "mode-dropping"}
     assert "NOT FOUND" in page(blind)
@@ -80,7 +79,7 @@ class GivesUp(AlwaysOne):
 
 def test_a_metric_that_cannot_be_computed_under_a_corruption_fails(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    part = trial.Part(name="kernel", target=f"{__name__}:GivesUp", digest="x")
+    part = Part(name="kernel", target=f"{__name__}:GivesUp", digest="x")
     monkeypatch.setattr(trial, "part_of", lambda name, options=None: part)
     outcome = try_metrics("digits", "dataset-classifier", ["kernel"], n=60, repeats=3, strengths=1, points=())
     failed = {finding.corruption: finding for finding in outcome.failures}
