@@ -10,7 +10,8 @@ import dataclasses
 import io
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -175,11 +176,14 @@ class CurveScorer:
                 _free(model.device)
         return points
 
-    def _at_steps(self, model: GenerativeModel, steps: int, at: dict[str, float]) -> CurvePoint:
+    def _at_steps(self, model: Any, steps: int, at: dict[str, float]) -> CurvePoint:
         batch, watch = min(self.trial.sample_batch, self.trial.samples), machine.Watch(model.device)
         with torch.inference_mode():
-            at["nfe"] = float(nfe_at(model, steps, lambda: draw_batch(model, 1, self.seed, steps=steps)))
-            flops = count(lambda: draw_batch(model, 1, self.seed, steps=steps))
+            with configured_for(model, steps):
+                flops = count(lambda: draw_batch(model, 1, self.seed, steps=steps))
+                at["nfe"] = float(
+                    model.nfe
+                )  # after drawing: a solver that chooses its own evaluations knows them only then
             timing = time_blocks(
                 lambda: draw_batch(model, batch, self.seed, steps=steps), model.device, warmup_cap=0.3, cap_seconds=1.0
             )
@@ -221,13 +225,12 @@ def best_batch(points: list[CurvePoint]) -> Measurement | None:
     return exact("best_sample_batch", best, direction="none", note=note)
 
 
-def nfe_at(model: Any, steps: int, work: Callable[[], object]) -> int:
-    """The model's own count of its network evaluations, had it this number of steps. ``work`` draws a sample in so many: a solver
-    that chooses its own evaluations knows them only then. Raises what the model's Config says of such a number."""
+@contextmanager
+def configured_for(model: Any, steps: int) -> Iterator[None]:
+    """The model's config says ``steps`` inside, so that its ``nfe`` is that of so many. Raises what its Config says of the number."""
     config = model.config
     try:
         model.config = dataclasses.replace(config, steps=steps)
-        work()
-        return model.nfe
+        yield
     finally:
         model.config = config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.errors import BenchError
-from bench.features.reference import ReferenceStatistics
+from bench.features.reference import Provenance, ReferenceStatistics
 from bench.metrics.frechet import FrechetTo
 from bench.metrics.streaming import Moments
 from bench.record import Measurement
@@ -62,7 +63,7 @@ def distance_to_statistics(bank: FeatureBank, path: Path, split: str = "fake") -
     moments = Moments.of(bank(split, layer))
     images = ReferenceStatistics(moments.mean, moments.covariance(), moments.n, statistics.provenance)
     samples, reference = (images, statistics) if split == "fake" else (statistics, images)
-    return _distance(samples, reference, bank.name, layer, bank.version, [unknown] if unknown else [])
+    return _distance(samples, reference, bank.name, layer, [unknown] if unknown else [])
 
 
 def distance_of_statistics(samples: Path, reference: Path) -> tuple[list[Measurement], list[str]]:
@@ -83,14 +84,13 @@ def distance_of_statistics(samples: Path, reference: Path) -> tuple[list[Measure
     silent = [path for path, version in zip((samples, reference), made, strict=True) if version is None]
     warnings = [f"{path} does not say with which weights and resizing it was made" for path in silent]
     known = next((each.provenance for each in (fake, real) if each.provenance.extractor is not None), None)
-    return _distance(
-        fake,
-        real,
-        known.extractor if known else None,
-        known.layer if known else None,
-        known.extractor_version if known else None,
-        warnings,
-    )
+    return _distance(fake, real, _name(known) if known else None, known.layer if known else None, warnings)
+
+
+def _name(provenance: Provenance) -> str | None:
+    """The extractor's name, with the resizing of Inception's where a file is older than that being part of it."""
+    legacy = re.search(r"resize=(legacy_\w+)", provenance.extractor_version or "")
+    return f"inception_{legacy[1]}" if legacy and provenance.extractor == "inception" else provenance.extractor
 
 
 def _distance(
@@ -98,17 +98,10 @@ def _distance(
     reference: ReferenceStatistics,
     extractor: str | None,
     layer: str | None,
-    version: str | None,
     warnings: list[str],
 ) -> tuple[list[Measurement], list[str]]:
     value = FrechetTo(reference.mu, reference.sigma)(samples.mu, samples.sigma)
-    resized = next((word for word in (version or "").split() if word.startswith("resize=")), "resize=clean")
-    standard = extractor == "inception" and layer == "pool" and resized == "resize=clean"
-    extractor = (
-        extractor
-        if standard or extractor != "inception" or resized == "resize=clean"
-        else f"inception_{resized.removeprefix('resize=')}"
-    )
+    standard = extractor == "inception" and layer == "pool"
     name = "fid" if standard else f"fd_{extractor}_{layer}" if extractor else "fd"
     note = "no interval: a mean and a covariance stand for features"
     measured = Measurement(value, name=name, n=samples.n, direction="lower", note=note)

@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from bench.features.classifier import DatasetClassifier
 from bench.features.effnetlite0 import EfficientNetLite0Extractor
 from bench.features.extract import extract
-from bench.features.reference import ReferenceStatistics
+from bench.features.reference import Provenance, ReferenceStatistics
 from bench.foreign import score_images
 from bench.metrics import frechet_distance, kernel_distance
 from bench.report.numbers import format_number
@@ -287,10 +287,9 @@ def test_extractors_that_come_in_kinds_have_one_name(name, said, sets, monkeypat
         score_images(sets[0], sets[1], ("kernel",), name)
 
 
-@pytest.mark.parametrize("speed", ["bfloat16"])
-def test_a_faster_extractor_is_used_only_after_a_printed_check(sets, speed):
-    scores = score_images(sets[0], sets[1], ("kernel",), speed=speed)
-    assert re.match(rf"extractor in {speed}: Frechet distance changes by .*(allowed|refused)", scores.warnings[0])
+def test_a_faster_extractor_is_used_only_after_a_printed_check(sets):
+    scores = score_images(sets[0], sets[1], ("kernel",), speed="bfloat16")
+    assert re.match(r"extractor in bfloat16: Frechet distance changes by .*(allowed|refused)", scores.warnings[0])
     exact = score_images(sets[0], sets[1], ("kernel",))
     assert float(scores.measurements[0]) == pytest.approx(float(exact.measurements[0]), rel=0.05, abs=0.01)
     assert not any("extractor in" in warning for warning in exact.warnings)
@@ -323,5 +322,18 @@ def test_damaged_npz_files_are_one_sentence(sets, tmp_path):
 def test_copies_saved_in_colour_are_copies_and_a_smaller_floor_is_said(digits):
     copies = np.repeat(digits.train[:40], 3, axis=3) if digits.train.shape[3] == 1 else digits.train[:40]
     scores = score_images(copies, digits.test[:60], ("kernel",), train=digits.train[:30])
-    assert any(f"{30} of 40 samples equal a training image" in warning for warning in scores.warnings)
+    assert any("30 of 40 samples equal a training image" in warning for warning in scores.warnings)
     assert any("floor: taken with 30 images, not 40" in warning for warning in scores.warnings)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"), [("clean", "fid"), ("legacy_tensorflow", "fd_inception_legacy_tensorflow_pool")]
+)
+def test_statistics_of_legacy_resizing_give_no_fid(mode, name, tmp_path):
+    rng = np.random.default_rng(0)
+    for which in ("a", "b"):
+        about = Provenance(extractor="inception", extractor_version=f"inception weights=x resize={mode}", layer="pool")
+        rows = rng.normal(size=(30, 4))
+        ReferenceStatistics(rows.mean(0), np.cov(rows, rowvar=False), 30, about).save(tmp_path / f"{which}.npz")
+    scores = score_images(tmp_path / "a.npz", tmp_path / "b.npz", ("frechet",))
+    assert [m.name for m in scores.measurements] == [name]

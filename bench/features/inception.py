@@ -194,7 +194,8 @@ class InceptionExtractor(NetworkExtractor):
     """Inception-v3 with the FID weights: pool (2048, FID), logits (1008, Inception Score), spatial (2023, sFID).
 
     weights: the file, where it is not in torch hub's cache. download: permission to fetch it (95 MB). mode: how images are
-    resized to 299 x 299; only ``clean`` may be called FID without a further word, so the others are part of the name. layers: leave some out to save memory.
+    resized to 299 x 299; only ``clean`` may be called FID without a further word, so the others are part of the name.
+    layers: leave some out to save memory.
     """
 
     paper: ClassVar[str] = (

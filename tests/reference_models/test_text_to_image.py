@@ -150,5 +150,8 @@ def test_the_sprites_have_captions() -> None:
 def test_the_words_are_attended_to_at_every_size(side: int) -> None:
     model = TextToImage(ImageSpace(3, side, side), width=8)
     assert sum(len(m.cross) for m in model.modules() if isinstance(m, Stage)) > 0
+
+
+def test_attention_that_fits_no_level_is_refused() -> None:
     with pytest.raises(BenchError, match="fits no level"):
         DDPM(ImageSpace(1, 8, 8), width=8, attention=(5,))
