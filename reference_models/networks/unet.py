@@ -4,8 +4,8 @@
         \\                  \\______________ skips are added ______________/              /
          \\______________________ x times a number that the time decides ____________/
 
-Made for little compute: patches of pixels are folded into channels before the first convolution, levels are changed by folding
-and 1 x 1 convolutions, and skips are added instead of concatenated. The linear way past everything gives the prediction its noise,
+Made for little compute: patches of pixels are folded into channels before the first convolution, levels are changed by 2 x 2
+convolutions of stride 2 and back by unfolding, and skips are added instead of concatenated. The linear way past everything gives the prediction its noise,
 or a nearly clean image its pixels: neither would get through folding and normalisation unharmed. Activations are kept
 channels_last (NHWC), which convolutions on CPUs and on CUDA tensor cores work in.
 """
@@ -78,13 +78,14 @@ class UNet(nn.Module):
         self.condition = Conditioning(embedding, classes, level=extra_channels > 0, context=context)
         self.enter = nn.Conv2d((channels + extra_channels) * patch**2, widths[0], 3, padding=1)
         self.down = nn.ModuleList(stage(level, blocks) for level in range(len(widths)))
-        self.shrink = nn.ModuleList(nn.Conv2d(4 * above, below, 1) for above, below in steps)
+        self.shrink = nn.ModuleList(nn.Conv2d(above, below, 2, stride=2) for above, below in steps)
         self.middle = stage(-1, 1)
         self.up = nn.ModuleList(stage(level, blocks) for level in range(len(widths)))
         self.grow = nn.ModuleList(nn.Conv2d(below, 4 * above, 1) for above, below in steps)
         self.norm = nn.GroupNorm(GROUPS, widths[0])
         self.leave = zero(nn.Conv2d(widths[0], (out_channels or channels) * patch**2, 3, padding=1))
         self.bypass = zero(nn.Linear(embedding, (out_channels or channels) * (channels + extra_channels)))
+        self.to(memory_format=torch.channels_last)  # weights too: else every call would convert them
 
     def forward(
         self,
@@ -106,7 +107,7 @@ class UNet(nn.Module):
         skips = []
         for depth, stage in enumerate(self.down):
             if depth > 0:
-                x = self.shrink[depth - 1](fold(x, 2))
+                x = self.shrink[depth - 1](x)
             x = stage(x, condition, context, mask)
             skips.append(x)
         x = self.middle(x, condition, context, mask)
@@ -114,7 +115,7 @@ class UNet(nn.Module):
             x = self.up[depth](x + skips[depth], condition, context, mask)
             if depth > 0:
                 x = unfold(self.grow[depth - 1](x), 2)
-        return unfold(self.leave(F.silu(self.norm(x))), self.patch) + past
+        return unfold(self.leave(silu(self.norm(x))), self.patch).add_(past)
 
 
 class Stage(nn.Module):
@@ -150,10 +151,10 @@ class ResBlock(nn.Module):
         self.conv2 = zero(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv1(silu(self.norm1(x)))
         scale, shift = self.modulate(condition)[:, :, None, None].chunk(2, dim=1)
         h = torch.addcmul(shift, self.norm2(h), 1 + scale)
-        return x + self.conv2(F.silu(h))
+        return self.conv2(silu(h)).add_(x)
 
 
 class Attention(nn.Module):
@@ -186,6 +187,11 @@ class Attention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         """``(B, L, C) -> (B, heads, L, C / heads)``."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU of a tensor that nobody else reads: in place where no gradient needs what stood there."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 def fold(x: Tensor, side: int) -> Tensor:
