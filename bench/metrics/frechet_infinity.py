@@ -12,6 +12,7 @@ from bench.errors import BenchError
 from bench.metrics.frechet import FrechetTo, smallest_n
 from bench.metrics.frechet_interval import common_basis, deletions, pair_mean_square
 from bench.metrics.inputs import Features, feature_pair, whole_number
+from bench.metrics.order import order_of
 from bench.metrics.streaming import Moments
 from bench.record import Measurement
 
@@ -21,8 +22,8 @@ def fid_infinity(real: Features, fake: Features, seed: int = 0, points: int = 15
 
     As published: subset sizes are equally spaced up to M, from M/10 (from 2 d where that is more, but at most from M/2); the
     real set is used whole each time and stays as it is, so the bias of a small *real* set remains
-    (``frechet_distance_corrected`` removes both). Here the subsets are nested, cut from one seeded order, so that each row is
-    summed once. The interval (jackknife) takes the real set as given; none where the smallest subset or the real set has
+    (``frechet_distance_corrected`` removes both). Here the subsets are nested, cut from one order that the seed and the rows themselves
+    decide (not how they came), so that each row is summed once. The interval (jackknife) takes the real set as given; none where the smallest subset or the real set has
     fewer than 1.2 d samples. n: M. Raises BenchError for unusable features or fewer than 4 fakes a point.
     """
     reference, samples = feature_pair(real, fake)
@@ -33,7 +34,7 @@ def fid_infinity(real: Features, fake: Features, seed: int = 0, points: int = 15
             f"{points} points of a line need at least 2 points and {4 * max(points, 2)} fakes, but there are {m}; give more samples"
         )
     sizes = subset_sizes(m, d, points)
-    order = np.random.default_rng(whole_number(seed, "seed", 0)).permutation(m)
+    order = order_of(samples, seed=whole_number(seed, "seed", 0))
     distance_to = FrechetTo.features(reference)
     moments, distances, start = Moments(d), [], 0
     for size in sizes:

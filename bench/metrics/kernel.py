@@ -80,7 +80,8 @@ def kernel_distance_subsets(
 ) -> KernelSubsets:
     """KID by the protocol of random subsets, for comparison with published numbers: equal to torch-fidelity's at its seed.
 
-    Each subset is drawn without replacement, first from ``real``, then from ``fake``. Raises BenchError where a set is
+    Each subset is drawn without replacement, first from ``real``, then from ``fake``, by the place of rows: unlike
+    ``kernel_distance`` the number hangs on their order. Raises BenchError where a set is
     smaller than ``subset_size``.
     """
     reference, samples = feature_pair(real, fake)

@@ -19,6 +19,7 @@ from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import Features, feature_pair, whole_number
 from bench.metrics.layers import first_layer, named_after
 from bench.metrics.manifold import Points, close_pairs, squared_radii
+from bench.metrics.order import order_of
 from bench.record import Measurement
 
 BLOCKS, REPEATS = 10, 2
@@ -135,9 +136,10 @@ def _blocks(real: np.ndarray, fake: np.ndarray, k: int, closed: bool) -> np.ndar
     is about twice too wide.
     """
     rng = np.random.default_rng(0)
+    orders = order_of(real), order_of(fake)
     values = []
     for _ in range(REPEATS):
-        parts = (np.array_split(rng.permutation(len(z)), BLOCKS) for z in (real, fake))
+        parts = (np.array_split(rng.permutation(order), BLOCKS) for order in orders)
         values.append([_count(real[rows], fake[columns], k, closed) for rows, columns in zip(*parts, strict=True)])
     return np.array(values)
 
