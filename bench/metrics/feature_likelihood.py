@@ -23,6 +23,8 @@ STEPS = 15
 LOG_VARIANCE = (-40.0, 20.0)
 BACKGROUND_SHRINKAGE = 0.81
 BLOCKS = 10
+SMALLEST_N = 50
+TOO_FEW = f"no interval: fewer than {SMALLEST_N} samples or examples"
 LARGEST = 100.0
 """Above this the mean is decided by the few test examples that no Gaussian is near, and has no interval."""
 DECIDED_BY_FEW = "no interval: few examples decide the value; the samples may be copies, or far from the data"
@@ -61,6 +63,8 @@ def fld_gap(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> Measuremen
     on_train, on_test = 100 * own.nll(own.train), 100 * own.nll(own.test)
     value = float(on_train.mean() - on_test.mean())
     plain = Measurement(value, name="fld_gap", n=len(fake), unit="1e-2 nats/dim", direction="higher")
+    if min(len(on_train), len(on_test), len(own.centres)) < SMALLEST_N:
+        return plain.replace(note=TOO_FEW)
     if abs(value) > LARGEST:
         return plain.replace(note=DECIDED_BY_FEW)
     error = math.sqrt(on_train.var(ddof=1) / len(on_train) + on_test.var(ddof=1) / len(on_test))
@@ -155,8 +159,8 @@ def _squared(x: Tensor, centres: Tensor) -> Tensor:
 
 
 def _with_interval(plain: Measurement, own: _Mixture, differences: np.ndarray) -> Measurement:
-    if len(differences) < 50 or len(own.centres) < 50:
-        return plain.replace(note="no interval: fewer than 50 samples or test examples")
+    if min(len(differences), len(own.centres)) < SMALLEST_N:
+        return plain.replace(note=TOO_FEW)
     if plain > LARGEST:
         return plain.replace(note=DECIDED_BY_FEW)
     without = np.array([100 * own.nll(own.test, left_out=block).mean() for block in range(BLOCKS)])

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import stats
 
 from bench.errors import BenchError
-from bench.metrics.frechet import FrechetTo, smallest_n
+from bench.metrics.frechet import SMALLEST_RATIO, FrechetTo
 from bench.metrics.frechet_interval import common_basis, deletions, pair_mean_square
 from bench.metrics.inputs import Features, feature_pair, whole_number
 from bench.metrics.order import order_of
@@ -43,11 +45,9 @@ def fid_infinity(real: Features, fake: Features, seed: int = 0, points: int = 15
         start = size
     weights = intercept_weights(1 / sizes)
     measured = Measurement(float(weights @ distances), name="fd_infinity", n=m, direction="lower")
-    if min(sizes[0], len(reference)) < smallest_n(d):
-        few = min(sizes[0], len(reference))
-        return measured.replace(
-            note=f"no interval: {few} samples are too few for {d} dimensions ({smallest_n(d)} are needed)"
-        )
+    few, needed = min(sizes[0], len(reference)), _smallest_subset(d)
+    if few < needed:
+        return measured.replace(note=f"no interval: {few} samples are too few for {d} dimensions ({needed} are needed)")
     try:
         variance = _variance(reference, samples, moments, weights, sizes)
     except np.linalg.LinAlgError:
@@ -61,6 +61,11 @@ def fid_infinity(real: Features, fake: Features, seed: int = 0, points: int = 15
 def subset_sizes(m: int, d: int, points: int) -> np.ndarray:
     smallest = max(m // 10, min(2 * d, m // 2), 2)
     return np.linspace(smallest, m, points).round().astype(int)
+
+
+def _smallest_subset(d: int) -> int:
+    """From which smallest subset, and real set, on the line is one: 1.2 d, and 100 of few dimensions."""
+    return math.ceil(SMALLEST_RATIO * d) if d >= 8 else 100
 
 
 def intercept_weights(x: np.ndarray) -> np.ndarray:

@@ -125,6 +125,8 @@ def _drawn_paths(
 def trimmed_mean(values: np.ndarray, discard: float, *, name: str) -> Measurement:
     """Mean without the share ``discard`` of values ``(n,)`` at each end; interval by winsorised variance.
     None for n < 30, and where so few are there that nothing is left out."""
+    if discard == 0:
+        return mean_of(values, name=name)
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     n, cut = len(ordered), int(discard * len(ordered))
     kept = ordered[cut : n - cut]
