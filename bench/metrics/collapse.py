@@ -121,7 +121,8 @@ def _verdict(seen: View, missing: Measurement, repeated: Measurement, seed: int,
         missing, where = _counted(seen, missing, seed, pixels)
     certain = any(each.low is not None and each.low > LIMIT for each in repeating)
     most = max(float(each) for each in repeating)
-    note = f"missing mass{where} {float(missing):.0%}, repetitions {most:+.0%}; a verdict, no interval"
+    mass = "cannot be told" if np.isnan(float(missing)) else f"{float(missing):.0%}"
+    note = f"missing mass{where} {mass}, repetitions {most:+.0%}; a verdict, no interval"
     return Measurement(float(missing > LIMIT or certain), name="collapsed", n=repeated.n, direction="lower", note=note)
 
 

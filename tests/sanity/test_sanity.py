@@ -25,7 +25,7 @@ FAST = (
 def outcome(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield try_metrics("mnist", "dataset-classifier", FAST, n=160, repeats=3, strengths=1, points=("ring8",))
+        yield try_metrics("mnist", "dataset-classifier", FAST, n=160, repeats=3, strengths=2, points=("ring8",))
 
 
 def test_every_metric_responds_as_documented(outcome):
