@@ -108,7 +108,8 @@ def random_pairs(
     wanted = most if pairs is None else pairs
     if not 1 <= wanted <= most:
         raise BenchError(f"{n} samples give between 1 and {most} disjoint pairs, not {wanted}")
-    order = order_of(images, seed=seed) if labels is None else order_of(images, np.asarray(labels), seed=seed)
+    kinds = [] if labels is None else [np.unique(labels, return_inverse=True)[1]]  # names of classes, too
+    order = order_of(images, *kinds, seed=seed)
     return order[:wanted], order[most : most + wanted]
 
 

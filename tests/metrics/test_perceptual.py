@@ -91,6 +91,8 @@ def test_one_picture_a_class_has_diversity_across_but_none_within():
     assert float(within) == 0
     assert across > 0.05
     assert (within.name, across.name) == ("pixels_diversity_within", "pixels_diversity_across")
+    named = lpips_diversity_by_class(pictures[labels], np.array(list("abcde"))[labels], PixelDistance())
+    assert [float(each) for each in named] == [float(within), float(across)]
     assert float(ms_ssim_diversity(pictures[labels], labels)) == pytest.approx(1)
     assert ms_ssim_diversity(pictures[labels]) < 0.9
 
