@@ -70,9 +70,11 @@ def distances_to_train(repetitions: int, seed: int) -> Iterator[Row]:
                 return nearest_train_ratio(train, held_out(n), draw_fake(n))
 
             yield simulate("nearest_train_ratio", model, n, truth, ratio, repetitions)
-            statistics = [data_copying(train, held_out(n), draw_fake(n)) for _ in range(repetitions)]
+        for n, cells in ((25, 1), (100, 3), (400, 3)):
+            statistics = [data_copying(train, held_out(n), draw_fake(n), cells) for _ in range(repetitions)]
             mean = np.mean([float(each) for each in statistics])
-            yield row_of("data_copying_ct", model, statistics, mean, n=n, d=5, target="mean at n")
+            label = f"{model}, {cells} cell{'s' if cells > 1 else ''}"
+            yield row_of("data_copying_ct", label, statistics, mean, n=n, d=5, target="mean at n")
 
 
 def divergences(repetitions: int, seed: int) -> Iterator[Row]:
