@@ -66,8 +66,8 @@ def _other(noise: str, equal: bool, d: int, n: int, m: int, repetitions: int, se
 
 
 def _others() -> Iterator[Case]:
-    for splits in (1, 10):
-        yield Case(f"inception-score-{splits}", functools.partial(_inception, splits), ("inception",), "pairs")
+    for n, splits in ((100, 1), (1000, 1), (1000, 10)):
+        yield Case(f"inception-score-{splits}-{n}", functools.partial(_inception, n, splits), ("inception",), "pairs")
     for name, rows, metrics in (
         ("means", examples.means, ()),
         ("ratios", examples.ratios, ()),
@@ -80,14 +80,15 @@ def _others() -> Iterator[Case]:
         ("sliced", sets.sliced, ("sliced",)),
         ("clipped", sets.clipped, ("clipped", "neighbours")),
         ("feature-likelihood", sets.feature_likelihood, ("feature_likelihood",)),
+        ("realism", sets.realism, ("realism", "precision_recall")),
         ("repetitions", sets.repeated_samples, ("collapse", "neighbours")),
         ("paired-and-by-class", sets.paired_and_by_class, ("frechet_pairs", "classes", "frechet", "frechet_interval")),
     ):
         yield Case(name, functools.partial(_listed, rows), metrics, rows.__module__.rpartition(".")[2])
 
 
-def _inception(splits: int, repetitions: int, seed: int) -> list[Row]:
-    return list(inception_rows(1000, splits, repetitions, seed))
+def _inception(n: int, splits: int, repetitions: int, seed: int) -> list[Row]:
+    return list(inception_rows(n, splits, repetitions, seed))
 
 
 def _listed(rows: Callable[[int, int], Iterator[Row]], repetitions: int, seed: int) -> list[Row]:

@@ -48,7 +48,7 @@ def ratios(repetitions: int, seed: int) -> Iterator[Row]:
 def areas_under_roc(repetitions: int, seed: int) -> Iterator[Row]:
     """Anomaly AUROC with normal scores shifted by ``shift`` standard deviations, and with lognormal ones."""
     rng = np.random.default_rng(seed)
-    for n in (30, 100, 1000):
+    for n in (20, 100, 1000):
         for shift in (0.0, 1.0, 2.0):
             truth = float(stats.norm.cdf(shift / np.sqrt(2)))
 
@@ -62,14 +62,14 @@ def proportions(repetitions: int, seed: int) -> Iterator[Row]:
     """Shares (AuthPct, modes, classification accuracy) and differences of two shares (near-copies)."""
     rng = np.random.default_rng(seed)
     for p in (0.02, 0.3, 0.9):
-        for n in (100, 1000):
+        for n in (10, 100, 1000):
 
             def draw(p: float = p, n: int = n) -> Measurement:
                 return proportion_of(rng.random(n) < p, name="share")
 
             yield simulate("share", f"Bernoulli, p = {p}", n, p, draw, repetitions)
     for p, q in ((0.01, 0.01), (0.2, 0.01), (0.5, 0.4)):
-        for n in (300, 1000):
+        for n in (30, 300, 1000):
 
             def draw_two(p: float = p, q: float = q, n: int = n) -> Measurement:
                 return difference_of_proportions(rng.random(n) < p, rng.random(n // 2) < q, name="near_copies")

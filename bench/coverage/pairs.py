@@ -18,9 +18,14 @@ from bench.record import Measurement
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 """``draw(rng, n)`` -> ``(n, d)`` float64."""
 
-FRECHET_SIZES = ((8, 300, 300), (64, 80, 80), (64, 200, 200), (64, 1000, 600), (112, 1000, 1000))
-OTHER_SIZES = ((2, 200, 200), (16, 500, 300), (64, 1000, 1000))
-"""(d, real samples, fake samples) of the simulations."""
+FRECHET_SIZES = (
+    (1, 500, 500), (3, 100, 100), (8, 30, 60), (8, 300, 300), (64, 77, 154), (64, 200, 200), (64, 1000, 600), (112, 1000, 1000),
+)  # fmt: skip
+OTHER_SIZES = (
+    (2, 200, 200), (2, 500, 500), (4, 50, 50), (16, 200, 200), (16, 500, 300), (64, 50, 50), (64, 200, 200), (64, 1000, 1000),
+    (256, 200, 200),
+)  # fmt: skip
+"""(d, real samples, fake samples) of the simulations, from the smallest at which an interval is offered."""
 
 
 class Population(NamedTuple):

@@ -14,6 +14,7 @@ from bench.metrics.clipped import calibrated, clipped_coverage, clipped_density,
 from bench.metrics.collapse import repetitions as repetitions_of
 from bench.metrics.feature_likelihood import fld, fld_gap
 from bench.metrics.memorisation import data_copying, nearest_train_ratio
+from bench.metrics.realism import median_realism
 from bench.metrics.reconstruction import reconstruction_fd
 from bench.metrics.sliced import sliced_wasserstein
 from bench.metrics.vendi import ORDERS, diversity_of_order, vendi_scores
@@ -23,7 +24,12 @@ from bench.record import Measurement
 def vendi(repetitions: int, seed: int) -> Iterator[Row]:
     """Vendi scores of features with a power-law spectrum; the truth is the score of a million samples' second moment."""
     rng = np.random.default_rng(seed)
-    for d, n, mean, tail in ((8, 100, 0, "exponential"), (32, 300, 2, "Student t, 3"), (112, 500, 5, "exponential")):
+    for d, n, mean, tail in (
+        (8, 50, 0, "exponential"),
+        (8, 100, 0, "exponential"),
+        (32, 300, 2, "Student t, 3"),
+        (112, 500, 5, "exponential"),
+    ):
         scale = np.arange(1, d + 1) ** -0.6
         shift = np.eye(d)[0] * mean
 
@@ -58,21 +64,23 @@ def distances_to_train(repetitions: int, seed: int) -> Iterator[Row]:
 
     for model, draw_fake in (("held-out data", held_out), ("noisy copies", copies)):
         truth = float(nearest_train_ratio(train, held_out(100_000), draw_fake(100_000)))
-        for n in (100, 400):
+        for n in (30, 100, 400):
 
             def ratio(n: int = n, draw_fake: Callable[[int], np.ndarray] = draw_fake) -> Measurement:
                 return nearest_train_ratio(train, held_out(n), draw_fake(n))
 
             yield simulate("nearest_train_ratio", model, n, truth, ratio, repetitions)
-            statistics = [data_copying(train, held_out(n), draw_fake(n)) for _ in range(repetitions)]
+        for n, cells in ((25, 1), (100, 3), (400, 3)):
+            statistics = [data_copying(train, held_out(n), draw_fake(n), cells) for _ in range(repetitions)]
             mean = np.mean([float(each) for each in statistics])
-            yield row_of("data_copying_ct", model, statistics, mean, n=n, d=5, target="mean at n")
+            label = f"{model}, {cells} cell{'s' if cells > 1 else ''}"
+            yield row_of("data_copying_ct", label, statistics, mean, n=n, d=5, target="mean at n")
 
 
 def divergences(repetitions: int, seed: int) -> Iterator[Row]:
     """Reverse KL of mode histograms to uniform, and Jensen-Shannon divergence of two histograms."""
     rng = np.random.default_rng(seed)
-    for bins, n in ((8, 200), (25, 500), (25, 2500), (100, 1000), (1000, 10_000)):
+    for bins, n in ((8, 40), (8, 200), (25, 500), (25, 2500), (100, 500), (100, 1000), (1000, 10_000)):
         p, q = rng.dirichlet(np.full(bins, 3.0)), rng.dirichlet(np.full(bins, 3.0))
         uniform = np.full(bins, 1 / bins)
 
@@ -93,7 +101,7 @@ def sliced(repetitions: int, seed: int) -> Iterator[Row]:
     """Sliced Wasserstein distance of shifted and of equal distributions: the truth is |shift| / sqrt(d)."""
     rng = np.random.default_rng(seed)
     for shape in ("normal", "exponential"):
-        for d, n, shift in ((8, 200, 1.0), (8, 1000, 0.3), (32, 300, 1.0), (8, 300, 0.0)):
+        for d, n, shift in ((8, 100, 1.0), (8, 200, 1.0), (8, 1000, 0.3), (32, 300, 1.0), (8, 300, 0.0)):
 
             def draw(shape: str = shape, d: int = d, n: int = n, shift: float = shift) -> Measurement:
                 x, y = (getattr(rng, shape)(size=(size, d)) for size in (n, n // 2))
@@ -116,7 +124,7 @@ def clipped(repetitions: int, seed: int) -> Iterator[Row]:
                 return scale * getattr(rng, shape)(size=(n, 6))
 
             truth = float(clipped_density(real, fake(50_000)))
-            for n in (100, 300):
+            for n in (30, 50, 100, 300):
                 label = f"{shape}, scale {scale:g}"
 
                 def draw(n: int = n, fake: Callable[[int], np.ndarray] = fake, real: np.ndarray = real) -> Measurement:
@@ -143,18 +151,38 @@ def feature_likelihood(repetitions: int, seed: int) -> Iterator[Row]:
 
     train = data(400)
     for scale in (1.0, 1.2):
-        drawn = [(data(150), scale * data(150)) for _ in range(repetitions)]
-        for measure in (fld, fld_gap):
-            values = [measure(train, test, fake) for test, fake in drawn]
-            mean = np.mean([float(value) for value in values])
-            label = f"gamma, scale {scale:g}"
-            yield row_of(measure.__name__, label, values, mean, target="mean at n", n=150, d=6)
+        for n in (50, 150):
+            drawn = [(data(n), scale * data(n)) for _ in range(repetitions)]
+            for measure in (fld, fld_gap):
+                values = [measure(train, test, fake) for test, fake in drawn]
+                mean = np.mean([float(value) for value in values])
+                label = f"gamma, scale {scale:g}"
+                yield row_of(measure.__name__, label, values, mean, target="mean at n", n=n, d=6)
+
+
+def realism(repetitions: int, seed: int) -> Iterator[Row]:
+    """Realism of the median sample for a fixed reference; the truth is that of very many samples."""
+    rng = np.random.default_rng(seed)
+    for shape in ("normal", "exponential"):
+        real = getattr(rng, shape)(size=(400, 6))
+        for scale in (1.0, 1.5):
+
+            def fake(n: int, shape: str = shape, scale: float = scale) -> np.ndarray:
+                return scale * getattr(rng, shape)(size=(n, 6))
+
+            truth = float(median_realism(real, fake(50_000)))
+            for n in (30, 300):
+
+                def draw(n: int = n, fake: Callable[[int], np.ndarray] = fake, real: np.ndarray = real) -> Measurement:
+                    return median_realism(real, fake(n))
+
+                yield simulate("realism", f"{shape}, scale {scale:g}", n, truth, draw, repetitions, d=6)
 
 
 def repeated_samples(repetitions: int, seed: int) -> Iterator[Row]:
     """Share of samples that repeat another, where a known share of them comes in equal pairs."""
     for share in (0.1, 0.3, 0.6):
-        for n in (200, 1000):
+        for n in (50, 200, 1000):
             values = []
             for rng in generators(repetitions, seed):
                 real, fake = rng.normal(size=(n, 4)), rng.normal(size=(n, 4))
@@ -167,7 +195,7 @@ def repeated_samples(repetitions: int, seed: int) -> Iterator[Row]:
 def paired_and_by_class(repetitions: int, seed: int) -> Iterator[Row]:
     """Fréchet distance between examples and their own reconstructions, and the mean of such distances over classes."""
     for tail in ("normal", "exponential"):
-        for d, n in ((8, 300), (32, 300)):
+        for d, n in ((8, 100), (8, 300), (32, 300), (64, 100)):
             rebuilt, by_class = [], []
             for rng in generators(repetitions, seed):
                 x = (getattr(rng, tail)(size=(n, d))) * np.arange(1, d + 1) ** -0.6

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
 from scipy import stats
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import whole_number
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.neighbours import feature_sets
+from bench.metrics.order import sampled
 from bench.record import Direction, Measurement
 
 SAMPLES_PER_BIN = 5
 """Below this many samples a bin on average no interval of a divergence is offered: its bias is too large to remove."""
 
 MOST_ROWS = 10_000
+
+ONE_BIN = "there is but one bin, since all training features are equal: nothing can be told"
 
 
 def ndb(
@@ -29,7 +34,7 @@ def ndb(
 
     real ``(N, d)``, fake ``(M, d)``: features. k-means cuts the space into ``bins`` Voronoi cells of ``train`` (default:
     ``real``); each sample falls into the cell of the nearest centre. Give ``train`` where there is one: cells fitted on
-    ``real`` itself fit it a little too well.
+    ``real`` itself fit it a little too well. Fewer bins where ``train`` has fewer different rows; NaN where all are equal.
 
     Returns ``ndb`` (share of bins whose proportions differ by a two-sided pooled z test at 5 %: a perfect model has 0.05, and
     it grows with the number of samples) and ``jsd_bins`` (nats, 0 to ln 2). Lower is better in both.
@@ -42,19 +47,24 @@ def ndb(
 def histograms(
     real: np.ndarray, fake: np.ndarray, bins: int, train: np.ndarray, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How many of ``real`` and of ``fake`` fall into each of ``bins`` k-means cells of ``train`` (10 000 rows of it at most)."""
+    """How many of ``real`` and of ``fake`` fall into each of ``bins`` k-means cells of ``train`` (10 000 rows of it at most, drawn
+    by ``seed``). A cell for each different row where there are fewer of them than ``bins``."""
     train, real, fake = feature_sets(train, real, fake)
     whole_number(bins, "bins")
     if not 2 <= bins <= len(train):
         raise BenchError(f"{bins} bins cannot be cut from {len(train)} examples; choose between 2 and that number")
-    cells = KMeans(bins, n_init=1, random_state=seed).fit(spread(train, min(len(train), MOST_ROWS)).astype(np.float64))
+    cells = k_means(sampled(train, MOST_ROWS, seed), bins, seed)
+    occupied = np.unique(cells.labels_)
     in_real, in_fake = (np.bincount(cells.predict(x.astype(np.float64)), minlength=bins) for x in (real, fake))
-    return in_real, in_fake
+    return in_real[occupied], in_fake[occupied]
 
 
-def spread(features: np.ndarray, n: int) -> np.ndarray:
-    """``n`` rows, evenly spread over all."""
-    return features[np.linspace(0, len(features) - 1, n).round().astype(int)]
+def k_means(rows: np.ndarray, cells: int, seed: int, starts: int = 1) -> KMeans:
+    """k-means of ``(N, d)`` rows in float64. Give them ``shuffled``: where it begins depends on their order. Fewer different rows
+    than ``cells`` leave some cells empty."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of just that
+        return KMeans(cells, n_init=starts, random_state=seed).fit(np.asarray(rows, dtype=np.float64))
 
 
 def kullback_leibler(p: np.ndarray, q: np.ndarray) -> float:
@@ -82,8 +92,9 @@ def divergence(
     tables = [np.asarray(each, dtype=np.float64) for each in counts]
     sizes = [each.sum() for each in tables]
     n = int(sizes[-1])
-    if min(sizes) == 0:
-        return Measurement(float("nan"), name=name, n=n, unit="nats", direction=direction, note="no sample to count")
+    if min(sizes) == 0 or len(tables[0]) < 2:
+        note = ONE_BIN if min(sizes) else "no sample to count"
+        return Measurement(float("nan"), name=name, n=n, unit="nats", direction=direction, note=note)
     shares = [each / size for each, size in zip(tables, sizes)]
     value = statistic(*shares)
     plain = Measurement(value, name=name, n=n, unit="nats", direction=direction)
@@ -114,6 +125,8 @@ def _without_one(
 
 def _different_bins(in_real: np.ndarray, in_fake: np.ndarray) -> Measurement:
     n, m = in_real.sum(), in_fake.sum()
+    if len(in_real) < 2:
+        return Measurement(float("nan"), name="ndb", n=int(m), direction="lower", note=ONE_BIN)
     pooled = (in_real + in_fake) / (n + m)
     error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
     difference = np.abs(in_real / n - in_fake / m)

@@ -10,8 +10,10 @@ import numpy as np
 from bench.data.base import Data
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import Features, to_numpy
 from bench.metrics.intervals import proportion_of
 from bench.metrics.layers import first_layer, named_with_layer
+from bench.metrics.order import order_of
 from bench.record import Measurement
 from bench.space import ImageSpace
 
@@ -19,7 +21,7 @@ Classify = Callable[[np.ndarray], np.ndarray]
 """uint8 ``(N, H, W, C)`` -> class of each, ``(N,)`` int64."""
 
 
-def intra_class_fd(real: np.ndarray, real_labels: np.ndarray, fake: np.ndarray, fake_labels: np.ndarray) -> Measurement:
+def intra_class_fd(real: Features, real_labels: Features, fake: Features, fake_labels: Features) -> Measurement:
     """Mean over classes of the Fréchet distance between real and generated features of that class; lower is better.
 
     real ``(N, d)``, fake ``(M, d)``; labels ``(N,)`` and ``(M,)``. Every class of the reference needs at least 2 samples on both sides.
@@ -29,6 +31,7 @@ def intra_class_fd(real: np.ndarray, real_labels: np.ndarray, fake: np.ndarray, 
     """
     from bench.metrics.frechet import frechet_distance
 
+    real, real_labels, fake, fake_labels = map(to_numpy, (real, real_labels, fake, fake_labels))
     parts = []
     for label in np.unique(real_labels):
         of_real, of_fake = real[real_labels == label], fake[fake_labels == label]
@@ -87,6 +90,8 @@ def train_classifier(
     if len(np.unique(labels)) < 2:
         raise BenchError("a classifier needs samples of at least two classes")
     classes = tuple(str(k) for k in range(1 + int(max(labels.max(), test_labels.max()))))
+    order = order_of(images, labels)  # which batches it learns from must not hang on how they came
+    images, labels = images[order], labels[order]
     space = ImageSpace(images.shape[3], *images.shape[1:3])
     data = Data("samples", space, images, test, labels.astype(np.int64), test_labels.astype(np.int64), classes)
     with tempfile.TemporaryDirectory() as folder:

@@ -14,9 +14,9 @@ from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import whole_number
 from bench.metrics.intervals import mean_of
-from bench.metrics.jackknife import shuffled
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.neighbours import feature_sets, nearest
+from bench.metrics.order import shuffled
 from bench.record import Measurement
 
 BLOCKS = 10
@@ -32,6 +32,7 @@ def clipped_density(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measureme
     "Enhanced Generative Model Evaluation with Clipped Density and Coverage", Salvy, Talbot, Thirion 2026 (arXiv 2507.01761).
     """
     real, fake = _checked(real, fake, k)
+    real = shuffled(real)  # of equally near fellows the first count
     distances, indices = nearest(real, real, k, skip_self=True)
     radius = np.minimum(distances[:, -1], np.median(distances[:, -1]))
     # a ball this small holds none but the k nearest fellows (ties aside), so that they give the count among real data

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.bins import histograms, spread
+from bench.metrics.bins import ONE_BIN, histograms
 from bench.metrics.intervals import newcombe
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.neighbours import feature_sets, nearest
+from bench.metrics.order import sampled
 from bench.record import Measurement
 from bench.space import ImageSpace
 
@@ -41,23 +42,25 @@ def missing_mass(
     share leads one to expect at least 5 samples.
     """
     in_real, in_fake = histograms(real, fake, bins, real if train is None else train, seed)
+    if len(in_real) < 2:
+        return Measurement(float("nan"), name="missing_mass", n=len(fake), direction="lower", note=ONE_BIN)
     p, q = in_real / in_real.sum(), in_fake / in_fake.sum()
     missing = (q < p / 10) & (p * in_fake.sum() >= 5)
-    note = f"no interval: a count of bins at this n; {int(missing.sum())} of {bins} bins are missing"
+    note = f"no interval: a count of bins at this n; {int(missing.sum())} of {len(p)} bins are missing"
     return Measurement(float(p[missing].sum()), name="missing_mass", n=len(fake), direction="lower", note=note)
 
 
 def repetitions(real: np.ndarray, fake: np.ndarray) -> Measurement:
     """Share of samples that repeat another sample, less that share among real examples; 0 is best, 1 repeats throughout.
 
-    real ``(N, d)``, fake ``(M, d)``: features. Both are cut to the same number, since fellows are nearer in larger sets. A
+    real ``(N, d)``, fake ``(M, d)``: features. Both are cut to the same number at random, since fellows are nearer in larger sets. A
     repetition is less than half as far from its nearest fellow as 99 % of real examples are from theirs (blurred samples
     crowd together, too, but not that much). Newcombe interval for half the number of samples: if one repeats another, the other
     repeats the one, so that they count in twos.
     """
     real, fake = feature_sets(real, fake)
     n = min(len(real), len(fake))
-    in_real, in_fake = (nearest(x, x, skip_self=True)[0][:, 0] for x in (spread(real, n), spread(fake, n)))
+    in_real, in_fake = (nearest(x, x, skip_self=True)[0][:, 0] for x in (sampled(real, n), sampled(fake, n)))
     apart = in_real[in_real > 0]  # exact twins among the data must not make the threshold 0
     threshold = REPEAT_FACTOR * np.quantile(apart, REPEAT_QUANTILE) if apart.size else 0.0
     share, usual = float((in_fake <= threshold).mean()), float((in_real <= threshold).mean())
@@ -118,7 +121,8 @@ def _verdict(seen: View, missing: Measurement, repeated: Measurement, seed: int,
         missing, where = _counted(seen, missing, seed, pixels)
     certain = any(each.low is not None and each.low > LIMIT for each in repeating)
     most = max(float(each) for each in repeating)
-    note = f"missing mass{where} {float(missing):.0%}, repetitions {most:+.0%}; a verdict, no interval"
+    mass = "cannot be told" if np.isnan(float(missing)) else f"{float(missing):.0%}"
+    note = f"missing mass{where} {mass}, repetitions {most:+.0%}; a verdict, no interval"
     return Measurement(float(missing > LIMIT or certain), name="collapsed", n=repeated.n, direction="lower", note=note)
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.bins import spread
-from bench.metrics.jackknife import shuffled
 from bench.metrics.layers import named_after, widest_layer
+from bench.metrics.manifold import squared_distances
 from bench.metrics.neighbours import feature_sets
+from bench.metrics.order import sampled, shuffled
 from bench.record import Measurement
 
 MOST_ROWS = 10_000
@@ -23,10 +23,13 @@ STEPS = 15
 LOG_VARIANCE = (-40.0, 20.0)
 BACKGROUND_SHRINKAGE = 0.81
 BLOCKS = 10
+SMALLEST_N = 50
+TOO_FEW = f"no interval: fewer than {SMALLEST_N} samples or examples"
 LARGEST = 100.0
 """Above this the mean is decided by the few test examples that no Gaussian is near, and has no interval."""
 DECIDED_BY_FEW = "no interval: few examples decide the value; the samples may be copies, or far from the data"
 ROWS = 512
+NEAR = 1e-6  # of |x|^2 + |y|^2, below which its rounding would show in a distance
 
 
 def fld(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> Measurement:
@@ -37,7 +40,7 @@ def fld(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> Measurement:
     training set fitted to the other half, times 100. A sample that copies a training example gets a tiny variance and so
     explains no test example: copying, low quality and low diversity all raise it. Features are standardised by the test set.
 
-    train ``(N, d)``, test ``(n, d)``, fake ``(M, d)``; at most 10 000 rows of train and fake are used, evenly spread.
+    train ``(N, d)``, test ``(n, d)``, fake ``(M, d)``; at most 10 000 random rows of train and fake are used.
     Variances are fitted by EM (15 steps, deterministic) with the background Gaussian that the authors' implementation adds while
     fitting (around the mean, distances shrunk by 0.9, weight 1): the paper's objective, not its optimiser.
     The interval covers the draw of test examples and of samples (fitted variances held fixed), for this training set. None
@@ -60,6 +63,8 @@ def fld_gap(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> Measuremen
     on_train, on_test = 100 * own.nll(own.train), 100 * own.nll(own.test)
     value = float(on_train.mean() - on_test.mean())
     plain = Measurement(value, name="fld_gap", n=len(fake), unit="1e-2 nats/dim", direction="higher")
+    if min(len(on_train), len(on_test), len(own.centres)) < SMALLEST_N:
+        return plain.replace(note=TOO_FEW)
     if abs(value) > LARGEST:
         return plain.replace(note=DECIDED_BY_FEW)
     error = math.sqrt(on_train.var(ddof=1) / len(on_train) + on_test.var(ddof=1) / len(on_test))
@@ -90,7 +95,7 @@ class _Mixture:
 
 def _mixtures(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> tuple[_Mixture, _Mixture]:
     train, test, fake = feature_sets(train, test, fake)
-    reference = torch.from_numpy(test.astype(np.float64))
+    reference = torch.from_numpy(shuffled(test).astype(np.float64))
     mean, scale = reference.mean(0), reference.std(0, correction=1 if len(test) > 1 else 0)
     varies = scale > 0
     if len(train) < 2 or not varies.any():
@@ -100,7 +105,7 @@ def _mixtures(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> tuple[_M
         )
 
     def standardised(features: np.ndarray) -> Tensor:
-        rows = spread(shuffled(features), min(len(features), MOST_ROWS)).astype(np.float64)
+        rows = sampled(features, MOST_ROWS).astype(np.float64)
         return ((torch.from_numpy(rows) - mean) / scale)[:, varies].contiguous()
 
     x, y = standardised(train), ((reference - mean) / scale)[:, varies].contiguous()
@@ -145,12 +150,17 @@ def _log_terms(squared: Tensor, log_variance: Tensor, d: int) -> Tensor:
 
 
 def _squared(x: Tensor, centres: Tensor) -> Tensor:
-    return ((x * x).sum(1, keepdim=True) + (centres * centres).sum(1) - 2 * x @ centres.T).clamp_min(0)
+    """Squared distances ``(n, M)``. Small ones come from differences: a copy's is 0, and variances go down to e^-40."""
+    lengths = (x * x).sum(1, keepdim=True) + (centres * centres).sum(1)
+    squared = (lengths - 2 * x @ centres.T).clamp_min_(0)
+    rows, columns = (index.numpy() for index in (squared <= NEAR * lengths).nonzero(as_tuple=True))
+    squared[rows, columns] = torch.from_numpy(squared_distances(x.numpy(), rows, centres.numpy(), columns))
+    return squared
 
 
 def _with_interval(plain: Measurement, own: _Mixture, differences: np.ndarray) -> Measurement:
-    if len(differences) < 50 or len(own.centres) < 50:
-        return plain.replace(note="no interval: fewer than 50 samples or test examples")
+    if min(len(differences), len(own.centres)) < SMALLEST_N:
+        return plain.replace(note=TOO_FEW)
     if plain > LARGEST:
         return plain.replace(note=DECIDED_BY_FEW)
     without = np.array([100 * own.nll(own.test, left_out=block).mean() for block in range(BLOCKS)])

@@ -166,8 +166,10 @@ def _with_interval(
 
 
 def smallest_n(d: int) -> int:
-    """From how many samples on an interval covers as it should: 1.2 d, and 100 of few dimensions, where the variance is unsure."""
-    return math.ceil(SMALLEST_RATIO * d) if d >= 8 else 100
+    """From how many samples on an interval covers as it should: 1.2 d, and more of few dimensions, where hardly more than the
+    squares of some few normal variables is left of the distance of two similar sets."""
+    least = 500 if d < 3 else 100 if d < 8 else 30
+    return max(least, math.ceil(SMALLEST_RATIO * d))
 
 
 def _too_few(n: int, d: int) -> str:

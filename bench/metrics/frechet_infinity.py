@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import stats
 
 from bench.errors import BenchError
-from bench.metrics.frechet import FrechetTo, smallest_n
+from bench.metrics.frechet import SMALLEST_RATIO, FrechetTo
 from bench.metrics.frechet_interval import common_basis, deletions, pair_mean_square
 from bench.metrics.inputs import Features, feature_pair, whole_number
+from bench.metrics.order import order_of
 from bench.metrics.streaming import Moments
 from bench.record import Measurement
 
@@ -21,8 +24,8 @@ def fid_infinity(real: Features, fake: Features, seed: int = 0, points: int = 15
 
     As published: subset sizes are equally spaced up to M, from M/10 (from 2 d where that is more, but at most from M/2); the
     real set is used whole each time and stays as it is, so the bias of a small *real* set remains
-    (``frechet_distance_corrected`` removes both). Here the subsets are nested, cut from one seeded order, so that each row is
-    summed once. The interval (jackknife) takes the real set as given; none where the smallest subset or the real set has
+    (``frechet_distance_corrected`` removes both). Here the subsets are nested, cut from one order that the seed and the rows themselves
+    decide (not how they came), so that each row is summed once. The interval (jackknife) takes the real set as given; none where the smallest subset or the real set has
     fewer than 1.2 d samples. n: M. Raises BenchError for unusable features or fewer than 4 fakes a point.
     """
     reference, samples = feature_pair(real, fake)
@@ -33,7 +36,7 @@ def fid_infinity(real: Features, fake: Features, seed: int = 0, points: int = 15
             f"{points} points of a line need at least 2 points and {4 * max(points, 2)} fakes, but there are {m}; give more samples"
         )
     sizes = subset_sizes(m, d, points)
-    order = np.random.default_rng(whole_number(seed, "seed", 0)).permutation(m)
+    order = order_of(samples, seed=whole_number(seed, "seed", 0))
     distance_to = FrechetTo.features(reference)
     moments, distances, start = Moments(d), [], 0
     for size in sizes:
@@ -42,11 +45,9 @@ def fid_infinity(real: Features, fake: Features, seed: int = 0, points: int = 15
         start = size
     weights = intercept_weights(1 / sizes)
     measured = Measurement(float(weights @ distances), name="fd_infinity", n=m, direction="lower")
-    if min(sizes[0], len(reference)) < smallest_n(d):
-        few = min(sizes[0], len(reference))
-        return measured.replace(
-            note=f"no interval: {few} samples are too few for {d} dimensions ({smallest_n(d)} are needed)"
-        )
+    few, needed = min(sizes[0], len(reference)), _smallest_subset(d)
+    if few < needed:
+        return measured.replace(note=f"no interval: {few} samples are too few for {d} dimensions ({needed} are needed)")
     try:
         variance = _variance(reference, samples, moments, weights, sizes)
     except np.linalg.LinAlgError:
@@ -60,6 +61,11 @@ def fid_infinity(real: Features, fake: Features, seed: int = 0, points: int = 15
 def subset_sizes(m: int, d: int, points: int) -> np.ndarray:
     smallest = max(m // 10, min(2 * d, m // 2), 2)
     return np.linspace(smallest, m, points).round().astype(int)
+
+
+def _smallest_subset(d: int) -> int:
+    """From which smallest subset, and real set, on the line is one: 1.2 d, and 100 of few dimensions."""
+    return math.ceil(SMALLEST_RATIO * d) if d >= 8 else 100
 
 
 def intercept_weights(x: np.ndarray) -> np.ndarray:

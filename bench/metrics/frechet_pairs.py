@@ -8,7 +8,7 @@ from scipy import stats
 from bench.errors import BenchError
 from bench.metrics.frechet import RAW_INTERVAL, SMALLEST_RATIO, FrechetTo, frechet_distance
 from bench.metrics.inputs import Features, feature_pair
-from bench.metrics.jackknife import shuffled
+from bench.metrics.order import order_of
 from bench.metrics.streaming import Moments
 from bench.record import Measurement
 
@@ -30,7 +30,8 @@ def frechet_distance_of_pairs(first: Features, second: Features) -> Measurement:
     if n < max(SMALLEST_RATIO * d, 5 * PAIR_BLOCKS):
         needed = max(int(np.ceil(SMALLEST_RATIO * d)), 5 * PAIR_BLOCKS)
         return raw.replace(note=f"no interval: {n} pairs are too few for {d} dimensions ({needed} are needed)")
-    x, y = shuffled(x), shuffled(y)  # alike, since they are of one size
+    order = order_of(x, y)
+    x, y = x[order], y[order]
     of_x, of_y = ([Moments.of(z[block::PAIR_BLOCKS]) for block in range(PAIR_BLOCKS)] for z in (x, y))
     without = [_without(of_x, of_y, left_out) for left_out in range(PAIR_BLOCKS)]
     spread = (PAIR_BLOCKS - 1) / np.sqrt(PAIR_BLOCKS) * np.std(without, ddof=1)

@@ -8,6 +8,8 @@ never looks at real data, and rewards nothing within a class: read it beside a d
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import numpy as np
 import torch
 from scipy import stats
@@ -16,22 +18,26 @@ from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import Features, feature_matrix, whole_number
 from bench.metrics.layers import LOGITS
+from bench.metrics.order import order_of
 from bench.record import Measurement
+
+Seed: TypeAlias = int | Literal["content"] | None
 
 SMALLEST_N = 100
 """An interval needs this many samples in each split, and two for each class."""
 
 
-def inception_score(logits: Features, splits: int = 10, seed: int | None = 0) -> Measurement:
+def inception_score(logits: Features, splits: int = 10, seed: Seed = "content") -> Measurement:
     """Inception Score ``is`` of class logits ``(N, classes)``: mean over ``splits`` equal parts; higher is better.
 
-    seed: shuffles the rows before splitting (as torch-fidelity does); None keeps their order. The score of N / splits samples
-    lies below that of the model's distribution, so the interval (delta method) is one for the mean of this score at this n
+    seed: how rows come into splits. ``content``: at random, but by what they hold, so that the same samples in another order
+    score the same. Published numbers hang on the order of the rows, and so do these: a number shuffles them as torch-fidelity
+    does, None splits them as they stand. The score of N / splits samples lies below that of the model's distribution, so the interval (delta method) is one for the mean of this score at this n
     and this number of splits; compare only equal ones. None below 100 samples a split, or
     twice the number of classes.
     """
     rows = feature_matrix(logits, "logits")
-    scores, variances = np.array([_score_and_variance(rows[part]) for part in _parts(len(rows), splits, seed)]).T
+    scores, variances = np.array([_score_and_variance(rows[part]) for part in _parts(rows, splits, seed)]).T
     value = float(scores.mean())
     measured = Measurement(value, name="is", n=len(rows), direction="higher")
     smallest = len(rows) // splits
@@ -44,19 +50,25 @@ def inception_score(logits: Features, splits: int = 10, seed: int | None = 0) ->
     )
 
 
-def inception_scores(logits: Features, splits: int = 10, seed: int | None = 0) -> np.ndarray:
+def inception_scores(logits: Features, splits: int = 10, seed: Seed = "content") -> np.ndarray:
     """The score of each split ``(splits,)``. Papers report their mean and standard deviation, which is ``.std()`` with ddof 0
     in most libraries (torch-fidelity, stylegan3) and ddof 1 in torchmetrics and piq."""
     rows = feature_matrix(logits, "logits")
-    return np.array([_score_and_variance(rows[part])[0] for part in _parts(len(rows), splits, seed)])
+    return np.array([_score_and_variance(rows[part])[0] for part in _parts(rows, splits, seed)])
 
 
-def _parts(n: int, splits: int, seed: int | None) -> list[np.ndarray]:
+def _parts(logits: np.ndarray, splits: int, seed: Seed) -> list[np.ndarray]:
     """The rows of each split."""
+    n = len(logits)
     whole_number(splits, "splits")
     if not 1 <= splits <= n // 2:
         raise BenchError(f"{splits} splits of {n} samples leave fewer than 2 in one; ask for 1 to {n // 2} splits")
-    order = np.arange(n) if seed is None else np.random.RandomState(whole_number(seed, "seed", 0)).permutation(n)
+    if seed == "content":
+        order = order_of(logits)
+    elif seed is None:
+        order = np.arange(n)
+    else:
+        order = np.random.RandomState(whole_number(seed, "seed", 0)).permutation(n)
     return [order[i * n // splits : (i + 1) * n // splits] for i in range(splits)]
 
 
@@ -92,5 +104,5 @@ class InceptionScore(Metric):
         self.splits = splits
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        measured = inception_score(evidence.features("fake", LOGITS), self.splits, evidence.seed)
+        measured = inception_score(evidence.features("fake", LOGITS), self.splits)
         return [measured.replace(name=f"is_{evidence.extractor}")]

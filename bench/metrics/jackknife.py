@@ -40,9 +40,3 @@ def quantile(influences: Sequence[np.ndarray]) -> float:
 
 def _total(influences: Sequence[np.ndarray]) -> float:
     return sum(float(t.var(ddof=1)) / len(t) for t in influences)
-
-
-def shuffled(rows: np.ndarray) -> np.ndarray:
-    """``rows`` in an order drawn once for all: rows that come sorted by class, or class after class in turn, must make neither
-    blocks of a jackknife nor halves of a set that are kinds of data."""
-    return rows[np.random.default_rng(0).permutation(len(rows))]

@@ -13,14 +13,17 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import whole_number
 from bench.metrics.intervals import SMALLEST_N, mean_of
 from bench.metrics.model_input import to_model
+from bench.metrics.order import sampled
 from bench.record import Measurement
 from bench.space import ImageSpace
 
 Generate = Callable[[Tensor], Tensor]
 """Latents ``(B, d)`` -> samples ``(B, ...)`` float, not rounded: rounding to 8 bits would swallow small steps."""
 
+DRAWN = 64  # paths drawn at a time
 STYLE_STEP = 1e-3  # of paths in W: large enough for float32 images, small against the paths
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -65,7 +68,8 @@ def perceptual_path_length(
 ) -> Measurement:
     """Perceptual path length: mean of ``distance(G(path(t)), G(path(t + epsilon))) / epsilon^2`` over n random paths. Lower is smoother.
 
-    latents: ``(count, generator) -> (count, d)`` independent draws of z. mapping: z -> w; with it paths are straight lines in W
+    latents: ``(count, generator) -> (count, d)`` independent draws of z; asked for the ends of 64 paths at a time, whatever
+    ``batch_size``, which only says how many paths ``generate`` and ``distance`` see at once. mapping: z -> w; with it paths are straight lines in W
     and the name says ``w`` (interpolation is not used), else they run in Z by ``interpolation``.
     sampling: t uniform in [0, 1] (``full``) or t = 0 (``end``). discard: share dropped at *each* end, as in StyleGAN (0.01).
     crop: keep StyleGAN's face crop, rows 3/8 to 7/8 and columns 2/8 to 6/8 of ``(B, C, H, W)``.
@@ -81,28 +85,48 @@ def perceptual_path_length(
     ):
         if given not in known:
             raise BenchError(f"path length: {name} must be one of {', '.join(known)}, not '{given}'")
-    draw = torch.Generator().manual_seed(seed)
+    whole_number(batch_size, "batch_size", 1)
+    starts, ends, at = _drawn_paths(latents, n, sampling, seed)
+    path = lerp if mapping is not None or interpolation == "lerp" else slerp
     values = []
     for start in range(0, n, batch_size):
-        count = min(batch_size, n - start)
-        ends = latents(2 * count, draw)
-        t = torch.rand(count, 1, generator=draw, dtype=torch.float64) if sampling == "full" else torch.zeros(count, 1)
+        a, b, t = (each[start : start + batch_size] for each in (starts, ends, at))
         with torch.inference_mode():
-            ends = ends if mapping is None else mapping(ends)
-            device, dtype = ends.device, ends.dtype
-            a, b, t = ends[:count].double(), ends[count:].double(), t.double().to(device)
-            path = lerp if mapping is not None or interpolation == "lerp" else slerp
-            steps = torch.cat([path(a, b, t), path(a, b, t + epsilon)]).to(dtype)
-            images = generate(steps)
+            if mapping is not None:
+                a, b = mapping(torch.cat([a, b])).chunk(2)
+            dtype, t = a.dtype, t.to(a.device)
+            a, b = a.double(), b.double()
+            images = generate(torch.cat([path(a, b, t), path(a, b, t + epsilon)]).to(dtype))
             images = _face(images) if crop else images
-            values.append(distance(images[:count], images[count:]).double().cpu() / epsilon**2)
+            values.append(distance(*images.chunk(2)).double().cpu() / epsilon**2)
     name = f"ppl_{'z' if mapping is None else 'w'}_{sampling}"
     return trimmed_mean(torch.cat(values).numpy(), discard, name=name)
+
+
+def _drawn_paths(
+    latents: Callable[[int, torch.Generator], Tensor], n: int, sampling: str, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Starts and ends ``(n, d)`` and places ``(n, 1)`` float64 of n paths."""
+    draw = torch.Generator().manual_seed(seed)
+    starts, ends, at = [], [], []
+    for first in range(0, n, DRAWN):
+        count = min(DRAWN, n - first)
+        drawn = latents(2 * count, draw)
+        starts.append(drawn[:count])
+        ends.append(drawn[count:])
+        at.append(
+            torch.rand(count, 1, generator=draw, dtype=torch.float64)
+            if sampling == "full"
+            else torch.zeros(count, 1, dtype=torch.float64)
+        )
+    return torch.cat(starts), torch.cat(ends), torch.cat(at)
 
 
 def trimmed_mean(values: np.ndarray, discard: float, *, name: str) -> Measurement:
     """Mean without the share ``discard`` of values ``(n,)`` at each end; interval by winsorised variance.
     None for n < 30, and where so few are there that nothing is left out."""
+    if discard == 0:
+        return mean_of(values, name=name)
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     n, cut = len(ordered), int(discard * len(ordered))
     kept = ordered[cut : n - cut]
@@ -194,10 +218,10 @@ class LatentPaths(Metric):
     def measure(self, evidence: Evidence) -> list[Measurement]:
         model, data = evidence.model, evidence.data
         count = min(self.paths, len(data.test) // 2)
-        order = np.random.default_rng(evidence.seed).permutation(len(data.test))[: 2 * count]
+        chosen = sampled(data.test, 2 * count, evidence.seed)
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             torch.manual_seed(evidence.seed)
-            z = model.encode(to_model(data.test[order], data.space, evidence.device))
+            z = model.encode(to_model(chosen, data.space, evidence.device))
             if z.ndim != 2:
                 raise BenchError(f"{type(model).__name__}.encode must give latents (B, d), not {tuple(z.shape)}")
             starts, ends = z[:count].clone(), z[count:].clone()
@@ -210,7 +234,7 @@ class LatentPaths(Metric):
         return found
 
     def _path_length(self, model: object, starts: Tensor, ends: Tensor, seed: int) -> Measurement:
-        queue = iter(zip(starts.split(64), ends.split(64)))
+        queue = iter(zip(starts.split(DRAWN), ends.split(DRAWN)))
 
         def in_turn(count: int, generator: torch.Generator) -> Tensor:
             return torch.cat(next(queue))

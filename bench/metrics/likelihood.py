@@ -17,8 +17,10 @@ from PIL import Image
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import Features, to_numpy
 from bench.metrics.intervals import mean_of, ratio_of_means
 from bench.metrics.model_input import model_batches
+from bench.metrics.order import shuffled
 from bench.record import Measurement
 from bench.space import ImageSpace, Space, TokenSpace
 
@@ -28,52 +30,52 @@ PNG_CONTAINER_BYTES = 57
 """Signature 8 + IHDR 25 + framing of one IDAT 12 + IEND 12: what every PNG file holds besides its pixels."""
 
 
-def bits_per_dim(nats: np.ndarray, dimensions: int, kind: LikelihoodKind) -> Measurement:
+def bits_per_dim(nats: Features, dimensions: int, kind: LikelihoodKind) -> Measurement:
     """Mean negative log-likelihood in bits per dimension, ``nats / (dimensions ln 2)``; lower is better.
 
     nats: ``(n,)`` negative log-likelihood of each test example, of the *discrete* data (for 8-bit images a uniform guess
     scores 8, and no value is below 0; one that is gets a note). dimensions: values per example (C x H x W). The interval is over test examples, one trained model.
     """
     _check_kind(kind)
-    bits = np.asarray(nats, dtype=np.float64) / (dimensions * math.log(2))
+    bits = to_numpy(nats).astype(np.float64) / (dimensions * math.log(2))
     measured = mean_of(bits, name=f"bits_per_dim_{kind}", unit="bits/dim")
     if measured < 0:
         return measured.replace(note="below 0: the model reports a density where 8-bit data have a probability")
     return measured
 
 
-def bits_per_token(nats: np.ndarray, length: int, kind: LikelihoodKind) -> Measurement:
+def bits_per_token(nats: Features, length: int, kind: LikelihoodKind) -> Measurement:
     """Mean negative log-likelihood in bits per token of sequences of ``length`` tokens; nats: ``(n,)`` per sequence."""
     _check_kind(kind)
-    bits = np.asarray(nats, dtype=np.float64) / (length * math.log(2))
+    bits = to_numpy(nats).astype(np.float64) / (length * math.log(2))
     return mean_of(bits, name=f"bits_per_token_{kind}", unit="bits/token")
 
 
-def nll(nats: np.ndarray, kind: LikelihoodKind) -> Measurement:
+def nll(nats: Features, kind: LikelihoodKind) -> Measurement:
     """Mean negative log-density of continuous data in nats per example (may be negative); lower is better."""
     _check_kind(kind)
-    return mean_of(nats, name=f"nll_{kind}", unit="nats")
+    return mean_of(to_numpy(nats), name=f"nll_{kind}", unit="nats")
 
 
-def kl_from_truth(nats: np.ndarray, true_log_prob: np.ndarray, kind: LikelihoodKind) -> Measurement:
+def kl_from_truth(nats: Features, true_log_prob: Features, kind: LikelihoodKind) -> Measurement:
     """KL(truth || model) in nats, ``E[log p(x) - log q(x)]`` over test examples, where the data's density is known.
 
     nats: ``(n,)`` ``-log q(x)``; true_log_prob: ``(n,)`` ``log p(x)``, of the same examples. 0 is perfect; an estimate may
     fall slightly below. With kind "upper_bound" it bounds the divergence from above.
     """
     _check_kind(kind)
-    return mean_of(np.asarray(nats) + np.asarray(true_log_prob), name=f"kl_from_truth_{kind}", unit="nats")
+    return mean_of(to_numpy(nats) + to_numpy(true_log_prob), name=f"kl_from_truth_{kind}", unit="nats")
 
 
-def compression_vs_png(nats: np.ndarray, png_bits: np.ndarray, kind: LikelihoodKind) -> Measurement:
+def compression_vs_png(nats: Features, png_bits: Features, kind: LikelihoodKind) -> Measurement:
     """PNG's mean bits over the model's mean code length: 2 means half the size of PNG. Higher is better.
 
     nats: ``(n,)`` of each image; png_bits: ``(n,)`` from ``png_pixel_bits``. A code of length ``-log2 q(x)`` exists for an
     exact likelihood (arithmetic coding) and for an ELBO (bits back).
     """
     _check_kind(kind)
-    bits = np.asarray(nats, dtype=np.float64) / math.log(2)
-    return ratio_of_means(png_bits, bits, name=f"compression_vs_png_{kind}", unit="x", direction="higher")
+    bits = to_numpy(nats).astype(np.float64) / math.log(2)
+    return ratio_of_means(to_numpy(png_bits), bits, name=f"compression_vs_png_{kind}", unit="x", direction="higher")
 
 
 def png_pixel_bits(images: np.ndarray) -> np.ndarray:
@@ -119,15 +121,16 @@ class Likelihood(Metric):
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
         model, data = evidence.model, evidence.data
+        test = shuffled(data.test)  # an estimate's draws go to examples, not to places
         kind: LikelihoodKind = model.nll_kind
-        nats = nats_per_example(model, data.test, data.space, evidence.seed, evidence.device)
+        nats = nats_per_example(model, test, data.space, evidence.seed, evidence.device)
         if isinstance(data.space, ImageSpace):
-            against_png = compression_vs_png(nats, png_pixel_bits(data.test), kind)
+            against_png = compression_vs_png(nats, png_pixel_bits(test), kind)
             return [bits_per_dim(nats, data.space.dimensions, kind), against_png]
         if isinstance(data.space, TokenSpace):
             return [bits_per_token(nats, data.space.length, kind)]
         found = [nll(nats, kind)]
         log_prob = getattr(data.truth, "log_prob", None)
         if log_prob is not None:
-            found.append(kl_from_truth(nats, np.asarray(log_prob(data.test), dtype=np.float64), kind))
+            found.append(kl_from_truth(nats, np.asarray(log_prob(test), dtype=np.float64), kind))
         return found

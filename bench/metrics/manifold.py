@@ -21,30 +21,54 @@ ROUNDING = {torch.float32: 3e-6, torch.float64: 1e-13}  # of a squared distance,
 
 
 class Pairs(NamedTuple):
-    """Pairs of a real row and a fake row: does the fake lie in the real's ball, and the real in the fake's."""
+    """Pairs of a real row and a fake row: does the fake lie in the real's ball and in its outer ball, and the real in the fake's."""
 
     real: np.ndarray
     fake: np.ndarray
     in_real: np.ndarray
+    in_outer: np.ndarray
     in_fake: np.ndarray
+
+
+class Neighbourhoods(NamedTuple):
+    """Of each of n points: squared distances to its k-th and its (k + 1)-th nearest other point, ``radii`` and ``outer`` ``(n,)``
+    float64, and which its k nearest are, ``fellows (n, k)``."""
+
+    radii: np.ndarray
+    outer: np.ndarray
+    fellows: np.ndarray
 
 
 def squared_radii(points: Points | np.ndarray, k: int) -> np.ndarray:
     """float64 ``(n,)``: squared distance of each point of ``(n, d)``, n > k, to its k-th nearest other point."""
-    points = points if isinstance(points, Points) else Points(points)
-    wanted = min(k + SPARE, len(points) - 1)
-    radii, sure = _decided(points, np.arange(len(points)), k, *_all_nearest(points, wanted))
+    return _settled(points if isinstance(points, Points) else Points(points), (k,))[0][0]
+
+
+def neighbourhoods(points: Points | np.ndarray, k: int) -> Neighbourhoods:
+    """Of points ``(n, d)``, n > k + 1. Of several that are equally near as the k-th any are taken for fellows."""
+    (radii, outer), fellows = _settled(points if isinstance(points, Points) else Points(points), (k, k + 1))
+    return Neighbourhoods(radii, outer, fellows)
+
+
+def _settled(points: Points, ranks: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distances to the neighbours of these ranks ``(len(ranks), n)``, and those up to the first rank ``(n, ranks[0])``."""
+    everyone = np.arange(len(points))
+    wanted = min(max(ranks) + SPARE, len(points) - 1)
+    radii, fellows, sure = _decided(points, everyone, ranks, *_all_nearest(points, wanted))
     unsure = np.flatnonzero(~sure)
     if len(unsure):
         exacter = Points(points.values, points.centre, torch.float64)
-        radii[unsure], sure = _decided(exacter, unsure, k, *_nearest_of(exacter, unsure, wanted))
+        radii[:, unsure], fellows[unsure], sure = _decided(
+            exacter, unsure, ranks, *_nearest_of(exacter, unsure, wanted)
+        )
         unsure = unsure[~sure]
     for row in unsure:  # closer to each other than rounding errors: all differences
-        everyone = np.arange(len(points))
         squared = squared_distances(points.values, np.full_like(everyone, row), points.values, everyone)
         squared[row] = np.inf
-        radii[row] = np.partition(squared, k - 1)[k - 1]
-    return radii
+        nearest = np.argsort(squared, kind="stable")[: max(ranks)]
+        radii[:, row] = [squared[nearest[rank - 1]] for rank in ranks]
+        fellows[row] = nearest[: ranks[0]]
+    return radii, fellows
 
 
 def _all_nearest(points: Points, wanted: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,33 +108,47 @@ def _nearest_of(points: Points, rows: np.ndarray, wanted: int) -> tuple[np.ndarr
 
 
 def _decided(
-    points: Points, rows: np.ndarray, k: int, lower: np.ndarray, indices: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Exact squared radii of ``rows`` from the candidates' lower bounds, and which of them are sure.
+    points: Points, rows: np.ndarray, ranks: tuple[int, ...], lower: np.ndarray, indices: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Exact squared radii of ``rows`` for each rank, the neighbours up to the first rank, and which rows are sure.
 
-    Only candidates that rounding could have put on either side of the k-th are computed from differences. Sure are those
-    whose radius no point outside the candidates can undercut: their largest lower bound is at least as large.
+    From the candidates' lower bounds; only those that rounding could have put on either side of a k-th are computed from
+    differences. Sure are rows whose radii no point outside the candidates can undercut: their largest lower bound is at
+    least as large.
     """
     lower = lower.astype(np.float64)
     upper = lower + 2 * (points.slack[rows, None] + points.slack[indices])
-    smallest, largest = (np.partition(bound, k - 1, axis=1)[:, k - 1, None] for bound in (lower, upper))
-    squared = np.where(upper < smallest, -np.inf, np.inf)
-    at, column = np.nonzero((upper >= smallest) & (lower <= largest))
-    squared[at, column] = squared_distances(points.values, rows[at], points.values, indices[at, column])
-    radii = np.partition(squared, k - 1, axis=1)[:, k - 1]
     everyone = lower.shape[1] == len(points) - 1
-    return radii, (lower.max(1) >= radii) | (radii <= 0) | everyone
+    found, fellows, sure = [], indices[:, : ranks[0]], np.ones(len(rows), bool)
+    for rank in ranks:
+        smallest, largest = (np.partition(bound, rank - 1, axis=1)[:, rank - 1, None] for bound in (lower, upper))
+        squared = np.where(upper < smallest, -np.inf, np.inf)
+        at, column = np.nonzero((upper >= smallest) & (lower <= largest))
+        squared[at, column] = squared_distances(points.values, rows[at], points.values, indices[at, column])
+        radii = np.partition(squared, rank - 1, axis=1)[:, rank - 1]
+        sure &= (lower.max(1) >= radii) | (radii <= 0) | everyone
+        if rank == ranks[0]:
+            nearest = np.argpartition(squared, rank - 1, axis=1)[:, :rank]
+            fellows = np.take_along_axis(indices, nearest, 1)
+        found.append(radii)
+    return np.array(found), fellows, sure
 
 
 def close_pairs(
-    real: np.ndarray, fake: Points, real_radii: np.ndarray, fake_radii: np.ndarray, closed: bool
+    real: np.ndarray,
+    fake: Points,
+    real_radii: np.ndarray,
+    fake_radii: np.ndarray,
+    closed: bool,
+    outer: np.ndarray | None = None,
 ) -> Iterator[Pairs]:
     """All pairs of which one lies in the other's ball of these squared radii, a block of real rows after the other.
 
-    closed: a ball holds its boundary.
+    closed: a ball holds its boundary. outer: squared radii of larger balls around the real rows; default the same.
     """
     inside = np.less_equal if closed else np.less
-    below_real, below_fake = (torch.from_numpy(_up(radii)) for radii in (real_radii, fake_radii))
+    outer = real_radii if outer is None else outer
+    below_real, below_fake = (torch.from_numpy(_up(radii)) for radii in (outer, fake_radii))
     for chosen in _chunks(np.arange(len(real)), len(fake), torch.float32):
         part = slice(chosen[0], chosen[-1] + 1)
         block = Points(real[part], fake.centre)
@@ -121,11 +159,10 @@ def close_pairs(
         reals = chosen[rows]
         slack = block.slack[rows] + fake.slack[fakes]
         squared = bounds.numpy()[rows, fakes] + slack
-        real_radius, fake_radius = real_radii[reals], fake_radii[fakes]
-        unsure = (np.abs(squared - real_radius) <= slack) | (np.abs(squared - fake_radius) <= slack)
-        unsure &= slack > 0
+        limits = real_radii[reals], outer[reals], fake_radii[fakes]
+        unsure = (np.abs(squared - np.array(limits)) <= slack).any(0) & (slack > 0)
         squared[unsure] = squared_distances(real, reals[unsure], fake.values, fakes[unsure])
-        yield Pairs(reals, fakes, inside(squared, real_radius), inside(squared, fake_radius))
+        yield Pairs(reals, fakes, *(inside(squared, limit) for limit in limits))
 
 
 def squared_distances(x: np.ndarray, rows: np.ndarray, y: np.ndarray, columns: np.ndarray) -> np.ndarray:

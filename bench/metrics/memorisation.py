@@ -10,9 +10,9 @@ import dataclasses
 
 import numpy as np
 from scipy import stats
-from sklearn.cluster import KMeans
 
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.bins import k_means
 from bench.metrics.inputs import whole_number
 from bench.metrics.intervals import (
     auc_and_variance,
@@ -23,6 +23,7 @@ from bench.metrics.intervals import (
 )
 from bench.metrics.layers import first_layer, named_after, named_with_layer, widest_layer
 from bench.metrics.neighbours import feature_sets, nearest
+from bench.metrics.order import shuffled
 from bench.record import Measurement
 
 NEAR_COPY_QUANTILE = 0.01
@@ -47,7 +48,8 @@ class TrainDistances:
 
     @classmethod
     def between(cls, train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> TrainDistances:
-        train, test, fake = feature_sets(train, test, fake)
+        # of equally near training examples the first is taken: which one that is must not hang on how they came
+        train, test, fake = map(shuffled, feature_sets(train, test, fake))
         fake_distances, fake_nearest = nearest(fake, train)
         within = nearest(train, train, skip_self=True)[0][:, 0]
         return cls(fake_distances[:, 0], fake_nearest[:, 0], nearest(test, train)[0][:, 0], within)
@@ -64,7 +66,7 @@ def authpct(train: np.ndarray, fake: np.ndarray) -> Measurement:
     train ``(N, d)``, fake ``(M, d)``. 0 is copied throughout; held-out real data score around 50 or above, by dimension: read it
     beside the floor. Wilson interval. "How Faithful is your Synthetic Data?", Alaa et al. 2022 (arXiv 2102.08921).
     """
-    train, fake = feature_sets(train, fake)
+    train, fake = map(shuffled, feature_sets(train, fake))
     distance, index = nearest(fake, train)
     within = nearest(train, train, skip_self=True)[0][:, 0]
     return _authpct(distance[:, 0], within[index[:, 0]])
@@ -79,10 +81,10 @@ def data_copying(train: np.ndarray, test: np.ndarray, fake: np.ndarray, cells: i
     training set and its cells as fixed (variance of U by DeLong's placements).
     "A Non-Parametric Test to Detect Data-Copying in Generative Models", Meehan, Chaudhuri, Dasgupta 2020 (arXiv 2004.05675).
     """
-    train, test, fake = feature_sets(train, test, fake)
+    train, test, fake = map(shuffled, feature_sets(train, test, fake))
     whole_number(cells, "cells", 1)
     plain = Measurement(float("nan"), name="data_copying_ct", n=len(fake), unit="z")
-    clusters = KMeans(min(cells, len(train)), n_init=3, random_state=seed).fit(np.asarray(train, dtype=np.float64))
+    clusters = k_means(train, min(cells, len(train)), seed, starts=3)
     cell_of = [clusters.predict(np.asarray(each, dtype=np.float64)) for each in (train, test, fake)]
     total = weight_sum = variance_sum = 0.0
     for cell in range(clusters.n_clusters):

@@ -9,6 +9,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.bins import divergence, kullback_leibler
+from bench.metrics.inputs import Features, to_numpy
 from bench.metrics.intervals import mean_of, proportion_of
 from bench.record import Measurement
 
@@ -19,7 +20,7 @@ COVERED = 0.1
 """A level of a factor is covered if samples have it at least a tenth as often as the data."""
 
 
-def mixture_modes(samples: np.ndarray, centers: np.ndarray, std: float) -> list[Measurement]:
+def mixture_modes(samples: Features, centers: Features, std: float) -> list[Measurement]:
     """Coverage of an equally weighted mixture of round Gaussians, centers ``(K, d)``, by samples ``(N, d)``.
 
     Returns ``modes_captured`` (centres with a high-quality sample, i.e. one within 3 ``std``; of K), ``high_quality`` (share of
@@ -27,7 +28,7 @@ def mixture_modes(samples: np.ndarray, centers: np.ndarray, std: float) -> list[
     histogram to uniform). "VEEGAN", Srivastava et al. 2017 (arXiv 1705.07761); "Unrolled Generative Adversarial Networks",
     Metz et al. 2017 (arXiv 1611.02163).
     """
-    points, centres = np.asarray(samples, dtype=np.float64), np.asarray(centers, dtype=np.float64)
+    points, centres = (to_numpy(each).astype(np.float64) for each in (samples, centers))
     if points.ndim != 2 or len(points) == 0 or points.shape[1] != centres.shape[1]:
         raise BenchError(f"samples {points.shape} do not lie in the space of the centres {centres.shape}")
     mode, distance = _nearest_centre(points, centres)

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import Features, to_numpy
 from bench.metrics.intervals import mean_of
+from bench.metrics.order import order_of, sampled
 from bench.metrics.ssim import WINDOW, ms_ssim, ms_ssim_scales
 from bench.record import Measurement
 
@@ -28,56 +30,59 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 BATCH = 64
 
 
-def lpips_diversity(images: np.ndarray, distance: Distance, pairs: int | None = None, seed: int = 0) -> Measurement:
+def lpips_diversity(images: Features, distance: Distance, pairs: int | None = None, seed: int = 0) -> Measurement:
     """Mean perceptual distance of pairs of samples; higher is more diverse. Named ``<distance>_diversity``.
 
     images: uint8 ``(N, H, W, C)``. pairs: how many disjoint pairs, drawn by ``seed``; default and at most N // 2.
     "Toward Multimodal Image-to-Image Translation", Zhu et al. 2017 (arXiv 1711.11586).
     """
-    check_images(images)
-    first, second = random_pairs(len(images), pairs, seed)
+    images = checked_images(images)
+    first, second = random_pairs(images, pairs, seed)
     return _mean_distance(images, first, second, distance, "diversity")
 
 
 def lpips_diversity_by_class(
-    images: np.ndarray, labels: np.ndarray, distance: Distance, seed: int = 0
+    images: Features, labels: Features, distance: Distance, seed: int = 0
 ) -> tuple[Measurement, Measurement]:
     """``lpips_diversity`` over pairs of one class (``..._within``) and over pairs of two different classes (``..._across``).
 
     labels: ``(N,)``. A model that repeats one picture a class has a large ``across`` and no ``within``.
     """
-    check_images(images)
-    within = pairs_within(labels, seed)
-    first, second = random_pairs(len(images), None, seed)
-    different = np.asarray(labels)[first] != np.asarray(labels)[second]
+    images, labels = checked_images(images), to_numpy(labels)
+    within = pairs_within(images, labels, seed)
+    first, second = random_pairs(images, None, seed, labels)
+    different = labels[first] != labels[second]
     return (
         _mean_distance(images, *within, distance, "diversity_within"),
         _mean_distance(images, first[different], second[different], distance, "diversity_across"),
     )
 
 
-def reconstruction_distance(originals: np.ndarray, rebuilt: np.ndarray, distance: Distance) -> Measurement:
+def reconstruction_distance(originals: Features, rebuilt: Features, distance: Distance) -> Measurement:
     """Mean perceptual distance of each uint8 image ``(N, H, W, C)`` to its reconstruction; lower is better.
 
     Named ``reconstruction_<distance>``. "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", Zhang et al.
     2018 (arXiv 1801.03924).
     """
-    if originals.shape != rebuilt.shape:
-        raise BenchError(f"reconstructions {rebuilt.shape} and their originals {originals.shape} must agree in shape")
+    first, second = checked_images(originals), checked_images(rebuilt)
+    if first.shape != second.shape:
+        raise BenchError(f"reconstructions {second.shape} and their originals {first.shape} must agree in shape")
     name = f"reconstruction_{getattr(distance, 'name', 'distance')}"
-    return mean_of(_distances(originals, rebuilt, distance), name=name)
+    return mean_of(_distances(first, second, distance), name=name)
 
 
 def ms_ssim_diversity(
-    images: np.ndarray, labels: np.ndarray | None = None, pairs: int | None = None, seed: int = 0
+    images: Features, labels: Features | None = None, pairs: int | None = None, seed: int = 0
 ) -> Measurement:
     """Mean MS-SSIM of pairs of samples, of one class where there are labels; *lower* is more diverse.
 
     images: uint8 ``(N, H, W, C)``, sides at least 11; small ones have fewer than five scales (``note``). Compare with real data.
     "Conditional Image Synthesis with Auxiliary Classifier GANs", Odena, Olah, Shlens 2017 (arXiv 1610.09585).
     """
-    check_images(images)
-    first, second = random_pairs(len(images), pairs, seed) if labels is None else pairs_within(labels, seed, pairs)
+    images = checked_images(images)
+    first, second = (
+        random_pairs(images, pairs, seed) if labels is None else pairs_within(images, to_numpy(labels), seed, pairs)
+    )
     values = ms_ssim(images[first], images[second]) if len(first) else np.zeros(0)
     name = "ms_ssim_diversity" if labels is None else "ms_ssim_diversity_within"
     measured = mean_of(values, name=name)
@@ -85,27 +90,36 @@ def ms_ssim_diversity(
     return measured.replace(n=len(images), note=scales if measured.note is None else f"{scales}; {measured.note}")
 
 
-def check_images(images: np.ndarray) -> None:
-    """Raises BenchError unless these are uint8 ``(N, H, W, C)``: floats and channels first would be scored wrongly, and silently."""
-    kind, shape = getattr(images, "dtype", type(images).__name__), tuple(getattr(images, "shape", ()))
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or shape[3] not in (1, 3):
-        raise BenchError(f"images must be a uint8 array (N, H, W, C) with C 1 or 3, not {kind} {shape}")
+def checked_images(images: Features) -> np.ndarray:
+    """An array of uint8 ``(N, H, W, C)``, else BenchError: floats and channels first would be scored wrongly, and silently."""
+    array = to_numpy(images)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3):
+        raise BenchError(f"images must be uint8 (N, H, W, C) with C 1 or 3, not {array.dtype} {array.shape}")
+    return array
 
 
-def random_pairs(n: int, pairs: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of ``pairs`` disjoint pairs out of ``n``, each way round equally likely."""
+def random_pairs(
+    images: np.ndarray, pairs: int | None, seed: int, labels: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of ``pairs`` disjoint pairs out of ``(N, ...)`` images, each way round equally likely; the same for the same
+    images (and labels) in another order."""
+    n = len(images)
     most = n // 2
     wanted = most if pairs is None else pairs
     if not 1 <= wanted <= most:
         raise BenchError(f"{n} samples give between 1 and {most} disjoint pairs, not {wanted}")
-    order = np.random.default_rng(seed).permutation(n)
+    kinds = [] if labels is None else [np.unique(labels, return_inverse=True)[1]]  # names of classes, too
+    order = order_of(images, *kinds, seed=seed)
     return order[:wanted], order[most : most + wanted]
 
 
-def pairs_within(labels: np.ndarray, seed: int, pairs: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Disjoint pairs of equal label, as many as there are (or a random ``pairs`` of them)."""
-    rng = np.random.default_rng(seed)
-    members = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+def pairs_within(
+    images: np.ndarray, labels: np.ndarray, seed: int, pairs: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Disjoint pairs of ``(N, ...)`` images of equal label ``(N,)``, as many as there are (or a random ``pairs`` of them); the same
+    for the same images in another order."""
+    order, labels, rng = order_of(images, seed=seed), np.asarray(labels), np.random.default_rng(seed)
+    members = [order[labels[order] == label] for label in np.unique(labels)]
     first = np.concatenate([m[: len(m) // 2] for m in members])
     second = np.concatenate([m[len(m) // 2 : 2 * (len(m) // 2)] for m in members])
     chosen = rng.permutation(len(first))[:pairs]
@@ -122,8 +136,6 @@ def _mean_distance(
 
 def _distances(first: np.ndarray, second: np.ndarray, distance: Distance) -> np.ndarray:
     """The distance of each pair of images, float64 ``(N,)``."""
-    if first.dtype != np.uint8 or first.ndim != 4:
-        raise BenchError(f"perceptual distances need uint8 images (N, H, W, C), not {first.dtype} {first.shape}")
     values = []
     for start in range(0, len(first), BATCH):
         pair = (torch.from_numpy(side[start : start + BATCH]) for side in (first, second))
@@ -197,7 +209,7 @@ class PerceptualReconstruction(Metric):
 
         data = evidence.data
         distance = _distance(self.net, self.weights, evidence.device)
-        originals = data.test[: self.images]
+        originals = sampled(data.test, len(data.test) if self.images is None else self.images, evidence.seed)
         rebuilt = reconstruct(evidence.model, originals, data.space, evidence.seed, evidence.device)
         found = [reconstruction_distance(originals, rebuilt, distance)]
         return found if distance.calibrated else _uncalibrated(found)

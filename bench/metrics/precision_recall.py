@@ -16,9 +16,11 @@ from scipy import stats
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.density_interval import DensityCounts
 from bench.metrics.inputs import Features, feature_pair, whole_number
 from bench.metrics.layers import first_layer, named_after
 from bench.metrics.manifold import Points, close_pairs, squared_radii
+from bench.metrics.order import order_of
 from bench.record import Measurement
 
 BLOCKS, REPEATS = 10, 2
@@ -52,23 +54,28 @@ def prdc(real: Features, fake: Features, k: int = 5, *, closed: bool = False, in
     """
     reference, samples = feature_pair(real, fake)
     _check_k(k, len(reference), len(samples))
-    values = _count(reference, samples, k, closed)
-    if not interval:
-        note = "no interval asked for"
+    note = _no_interval(min(len(reference), len(samples)) // BLOCKS, k) if interval else "no interval asked for"
+    if note:
+        values = _count(reference, samples, k, closed)
         return PRDC(*(_named(name, value, len(samples), note=note) for name, value in zip(PRDC._fields, values)))
-    smallest = min(len(reference), len(samples)) // BLOCKS
-    if smallest < max(SMALLEST_BLOCK, 3 * k + 1):
-        note = (
-            f"no interval: it is made from {BLOCKS} blocks, and blocks of {smallest} samples are too small for k = {k}"
-        )
-        return PRDC(*(_named(name, value, len(samples), note=note) for name, value in zip(PRDC._fields, values)))
-    blocks = _blocks(reference, samples, k, closed)
+    orders = order_of(reference), order_of(samples)
+    counts = DensityCounts(reference, k, *orders)
+    values = _count(reference, samples, k, closed, counts)
+    blocks, m = _blocks(reference, samples, k, closed, orders), len(samples)
     return PRDC(
         *(
-            (_positive if name == "density" else _share)(name, values[i], blocks[:, :, i], len(samples))
+            _density(values[i], blocks[:, :, i], counts, m)
+            if name == "density"
+            else _share(name, values[i], blocks[:, :, i], m)
             for i, name in enumerate(PRDC._fields)
         )
     )
+
+
+def _no_interval(smallest_block: int, k: int) -> str | None:
+    if smallest_block >= max(SMALLEST_BLOCK, 3 * k + 1):
+        return None
+    return f"no interval: it is made from {BLOCKS} blocks, and blocks of {smallest_block} samples are too small for k = {k}"
 
 
 def realism_score(real: Features, fake: Features, k: int = 3) -> np.ndarray:
@@ -113,31 +120,35 @@ def _check_k(k: int, reals: int, fakes: int) -> None:
         )
 
 
-def _count(real: np.ndarray, fake: np.ndarray, k: int, closed: bool) -> np.ndarray:
-    """precision, recall, density, coverage ``(4,)``."""
-    real_radii = squared_radii(real, k)
+def _count(real: np.ndarray, fake: np.ndarray, k: int, closed: bool, counts: DensityCounts | None = None) -> np.ndarray:
+    """precision, recall, density, coverage ``(4,)``; counts: of the same sets, to be filled."""
+    real_radii, outer = (squared_radii(real, k), None) if counts is None else (counts.radii, counts.outer)
     fakes = Points(fake)
     fake_radii = squared_radii(fakes, k)
     balls_around = np.zeros(len(fake), np.int64)
     covered, recalled = np.zeros(len(real), bool), np.zeros(len(real), bool)
-    for pairs in close_pairs(real, fakes, real_radii, fake_radii, closed):
+    for pairs in close_pairs(real, fakes, real_radii, fake_radii, closed, outer):
+        if counts is not None:
+            counts.add(pairs)
         balls_around += np.bincount(pairs.fake[pairs.in_real], minlength=len(fake))
         covered[pairs.real[pairs.in_real]] = True
         recalled[pairs.real[pairs.in_fake]] = True
     return np.array([(balls_around > 0).mean(), recalled.mean(), balls_around.sum() / (k * len(fake)), covered.mean()])
 
 
-def _blocks(real: np.ndarray, fake: np.ndarray, k: int, closed: bool) -> np.ndarray:
-    """The four values of disjoint random blocks of both sets ``(REPEATS, BLOCKS, 4)``.
+def _blocks(
+    real: np.ndarray, fake: np.ndarray, k: int, closed: bool, orders: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """The four values of disjoint random blocks of both sets ``(REPEATS, BLOCKS, 4)``; orders: of their rows.
 
     Each value is a mean over local neighbourhoods, so its variance falls as 1/n: that of a block, divided by BLOCKS, is that of
     the whole. A jackknife does not work here: nearest-neighbour balls react too much to a single point, and its interval
-    is about twice too wide.
+    is about twice too wide. (Of density more is known: ``bench.metrics.density_interval``.)
     """
     rng = np.random.default_rng(0)
     values = []
     for _ in range(REPEATS):
-        parts = (np.array_split(rng.permutation(len(z)), BLOCKS) for z in (real, fake))
+        parts = (np.array_split(rng.permutation(order), BLOCKS) for order in orders)
         values.append([_count(real[rows], fake[columns], k, closed) for rows, columns in zip(*parts, strict=True)])
     return np.array(values)
 
@@ -154,13 +165,16 @@ def _share(name: str, value: float, blocks: np.ndarray, n: int) -> Measurement:
     return _named(name, value, n, low=low, high=high, interval=f"wilson, {INTERVAL}")
 
 
-def _positive(name: str, value: float, blocks: np.ndarray, n: int) -> Measurement:
-    """A positive value whose standard deviation is taken to keep its proportion to the mean."""
+def _density(value: float, blocks: np.ndarray, counts: DensityCounts, n: int) -> Measurement:
+    """Between the interval of blocks, whose standard deviation is taken to keep its proportion to the mean, and a jackknife's."""
     centre, variance = _centre_and_variance(blocks)
     if variance == 0:
-        return _named(name, value, n, note="no interval: all blocks of the samples give the same value")
-    half = float(stats.t.ppf(0.975, BLOCKS - 1)) * np.sqrt(variance) * value / centre
-    return _named(name, value, n, low=max(0.0, value - half), high=value + half, interval=f"t, {INTERVAL}")
+        return _named("density", value, n, note="no interval: all blocks of the samples give the same value")
+    of_blocks = float(stats.t.ppf(0.975, REPEATS * (BLOCKS - 1))) ** 2 * variance * (value / centre) ** 2
+    share = counts.jackknife_share()
+    half = np.sqrt((1 - share) * of_blocks + share * counts.jackknife_half_width() ** 2)
+    interval = "blocks and jackknife, for the mean at this n"
+    return _named("density", value, n, low=max(0.0, value - half), high=value + half, interval=interval)
 
 
 def _centre_and_variance(blocks: np.ndarray) -> tuple[float, float]:

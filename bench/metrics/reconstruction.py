@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import Features, real_numbers, to_numpy
 from bench.metrics.intervals import area_under_roc, mean_of
 from bench.metrics.layers import first_layer, named_with_layer
 from bench.metrics.model_input import model_batches, to_images
+from bench.metrics.order import shuffled
 from bench.metrics.ssim import WINDOW, ssim
 from bench.record import Measurement
 from bench.space import ImageSpace, Space, TokenSpace
@@ -25,37 +26,37 @@ ROUNDING_ERROR = 1 / 12 / 255**2
 """Mean squared error of rounding to 8 bits; no PSNR counts less error than this, so that an exact copy has 58.9 dB."""
 
 
-def squared_errors(originals: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
+def squared_errors(originals: Features, reconstructions: Features) -> np.ndarray:
     """Mean squared error of each example -> float64 ``(N,)``; uint8 pixels are scaled to [0, 1], vectors taken as they are."""
-    _check_same(originals, reconstructions)
-    difference = originals.astype(np.float64) - reconstructions.astype(np.float64)
-    if originals.dtype == np.uint8:
+    first, second = _alike(originals, reconstructions)
+    difference = first.astype(np.float64) - second.astype(np.float64)
+    if first.dtype == np.uint8:
         difference /= 255
-    return (difference**2).reshape(len(originals), -1).mean(1)
+    return (difference**2).reshape(len(first), -1).mean(1)
 
 
-def mse(originals: np.ndarray, reconstructions: np.ndarray) -> Measurement:
+def mse(originals: Features, reconstructions: Features) -> Measurement:
     """Mean squared error per value over ``(N, ...)`` examples; lower is better."""
     return mean_of(squared_errors(originals, reconstructions), name="reconstruction_mse")
 
 
-def psnr_per_image(originals: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
+def psnr_per_image(originals: Features, reconstructions: Features) -> np.ndarray:
     """Peak signal-to-noise ratio of each uint8 image in dB, ``-10 log10(mse)``, at most 58.92 (8-bit rounding)."""
     return -10 * np.log10(np.maximum(squared_errors(originals, reconstructions), ROUNDING_ERROR))
 
 
-def psnr(originals: np.ndarray, reconstructions: np.ndarray) -> Measurement:
+def psnr(originals: Features, reconstructions: Features) -> Measurement:
     """Mean over uint8 images ``(N, H, W, C)`` of the peak signal-to-noise ratio in dB; higher is better."""
     values = psnr_per_image(originals, reconstructions)
     return mean_of(values, name="reconstruction_psnr", unit="dB", direction="higher")
 
 
-def mean_ssim(originals: np.ndarray, reconstructions: np.ndarray) -> Measurement:
+def mean_ssim(originals: Features, reconstructions: Features) -> Measurement:
     """Mean structural similarity of uint8 images ``(N, H, W, C)`` of at least 11 x 11 pixels; higher is better, 1 is equal."""
     return mean_of(ssim(originals, reconstructions), name="reconstruction_ssim", direction="higher")
 
 
-def denoising_gain(originals: np.ndarray, noisy: np.ndarray, denoised: np.ndarray, level: float) -> Measurement:
+def denoising_gain(originals: Features, noisy: Features, denoised: Features, level: float) -> Measurement:
     """Decibels that reconstruction wins over doing nothing: mean PSNR(denoised) - PSNR(noisy). Below 0 it harms.
 
     All three uint8 ``(N, H, W, C)``; level: the noise's standard deviation as a share of the pixel range, for the name.
@@ -70,15 +71,15 @@ def add_noise(images: np.ndarray, level: float, seed: int) -> np.ndarray:
     return np.clip(np.rint(images + noise), 0, 255).astype(np.uint8)
 
 
-def anomaly_auroc(normal_errors: ArrayLike, anomalous_errors: ArrayLike) -> Measurement:
+def anomaly_auroc(normal_errors: Features, anomalous_errors: Features) -> Measurement:
     """Area under the ROC curve of telling anomalies by a larger reconstruction error; 0.5 is chance, 1 perfect.
 
     normal_errors ``(m,)``, anomalous_errors ``(n,)``: error of each held-out example. DeLong's interval (logit scale).
     """
-    return area_under_roc(normal_errors, anomalous_errors, name="anomaly_auroc")
+    return area_under_roc(to_numpy(normal_errors), to_numpy(anomalous_errors), name="anomaly_auroc")
 
 
-def reconstruction_fd(original_features: np.ndarray, rebuilt_features: np.ndarray, name: str) -> Measurement:
+def reconstruction_fd(original_features: Features, rebuilt_features: Features, name: str) -> Measurement:
     """Fréchet distance between features ``(N, d)`` of test images and of *their own* reconstructions; lower is better.
 
     name: ``rfid`` only with the standard Inception-v3 pool features, else ``rfd_<extractor>_<layer>``.
@@ -100,12 +101,17 @@ def reconstruct(
     return to_images(whole) if isinstance(space, ImageSpace) else whole.float().numpy()
 
 
-def _check_same(originals: np.ndarray, reconstructions: np.ndarray) -> None:
-    if originals.shape != reconstructions.shape or originals.dtype != reconstructions.dtype:
+def _alike(originals: Features, reconstructions: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays, of one shape and type and with at least one example."""
+    first, second = to_numpy(originals), to_numpy(reconstructions)
+    if first.shape != second.shape or first.dtype != second.dtype or first.size == 0:
         raise BenchError(
-            f"reconstructions are {reconstructions.dtype} {reconstructions.shape}, "
-            f"their originals {originals.dtype} {originals.shape}: they must agree"
+            f"reconstructions are {second.dtype} {second.shape}, their originals {first.dtype} {first.shape}: "
+            "they must agree, (N, ...) with N > 0"
         )
+    if first.dtype != np.uint8:
+        real_numbers(first, "originals")
+    return first, second
 
 
 class Reconstruction(Metric):
@@ -119,7 +125,7 @@ class Reconstruction(Metric):
         data = evidence.data
         if isinstance(data.space, TokenSpace):
             return []
-        known, novel = split_by_known_class(data.test, data.train_labels, data.test_labels)
+        known, novel = map(shuffled, split_by_known_class(data.test, data.train_labels, data.test_labels))
         rebuilt = self._rebuild(evidence, known)
         found = [mse(known, rebuilt)]
         if len(novel):

@@ -8,9 +8,9 @@ import numpy as np
 from scipy import stats
 
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.jackknife import shuffled
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.neighbours import feature_sets
+from bench.metrics.order import shuffled
 from bench.record import Measurement
 
 BLOCKS = 10

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.errors import BenchError
+from bench.metrics.inputs import Features, to_numpy
 
 WINDOW = 11
 """Width of the Gaussian window (standard deviation 1.5); smaller images have no SSIM."""
@@ -20,14 +21,14 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 C1, C2 = 0.01**2, 0.03**2
 
 
-def ssim(first: np.ndarray, second: np.ndarray, batch_size: int = 256) -> np.ndarray:
+def ssim(first: Features, second: Features, batch_size: int = 256) -> np.ndarray:
     """SSIM of each pair of uint8 images ``(N, H, W, C)``, H and W at least 11 -> float64 ``(N,)`` in [-1, 1]; 1 is equal.
 
     Gaussian window 11 x 11, sigma 1.5, valid positions only, K1 = 0.01, K2 = 0.03, mean over channels; float64.
     "Image Quality Assessment: From Error Visibility to Structural Similarity", Wang et al. 2004.
     """
-    _check_pairs(first, second, WINDOW)
-    return _in_batches(lambda x, y: _similarity(x, y)[0].mean(1), first, second, batch_size)
+    pairs = _checked_pairs(first, second, WINDOW)
+    return _in_batches(lambda x, y: _similarity(x, y)[0].mean(1), *pairs, batch_size)
 
 
 def ms_ssim_scales(height: int, width: int) -> int:
@@ -38,15 +39,15 @@ def ms_ssim_scales(height: int, width: int) -> int:
     return scales
 
 
-def ms_ssim(first: np.ndarray, second: np.ndarray, batch_size: int = 256) -> np.ndarray:
+def ms_ssim(first: Features, second: Features, batch_size: int = 256) -> np.ndarray:
     """Multi-scale SSIM of each pair of uint8 images ``(N, H, W, C)`` -> float64 ``(N,)`` in [0, 1].
 
     Five scales where the smaller side has at least 176 pixels; smaller images use the scales they have, with the weights
     of those renormalised to sum 1 (32 px: two scales). Negative contrast terms count as 0. Mean over channels.
     "Multi-scale Structural Similarity for Image Quality Assessment", Wang, Simoncelli, Bovik 2003.
     """
-    _check_pairs(first, second, WINDOW)
-    scales = ms_ssim_scales(*first.shape[1:3])
+    pairs = _checked_pairs(first, second, WINDOW)
+    scales = ms_ssim_scales(*pairs[0].shape[1:3])
     weights = np.array(MS_SSIM_WEIGHTS[:scales])
     if scales < len(MS_SSIM_WEIGHTS):  # the five published weights are used as they are
         weights /= weights.sum()
@@ -61,7 +62,7 @@ def ms_ssim(first: np.ndarray, second: np.ndarray, batch_size: int = 256) -> np.
                 x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
         return product.mean(1)
 
-    return _in_batches(compare, first, second, batch_size)
+    return _in_batches(compare, *pairs, batch_size)
 
 
 def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +95,8 @@ def _in_batches(
     return torch.cat(values).numpy() if values else np.zeros(0)
 
 
-def _check_pairs(first: np.ndarray, second: np.ndarray, smallest: int) -> None:
+def _checked_pairs(one: Features, other: Features, smallest: int) -> tuple[np.ndarray, np.ndarray]:
+    first, second = to_numpy(one), to_numpy(other)
     if first.shape != second.shape or first.ndim != 4 or first.dtype != np.uint8 or second.dtype != np.uint8:
         raise BenchError(
             f"SSIM compares two uint8 arrays (N, H, W, C) of one shape, not {first.dtype} {first.shape} "
@@ -102,3 +104,4 @@ def _check_pairs(first: np.ndarray, second: np.ndarray, smallest: int) -> None:
         )
     if min(first.shape[1:3]) < smallest:
         raise BenchError(f"SSIM needs images of at least {smallest} x {smallest} pixels, not {first.shape[1:3]}")
+    return first, second

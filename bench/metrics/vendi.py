@@ -14,8 +14,8 @@ from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import real_numbers, to_numpy
 from bench.metrics.intervals import block_jackknife
-from bench.metrics.jackknife import shuffled
 from bench.metrics.layers import named_after, widest_layer
+from bench.metrics.order import order_of
 from bench.record import Measurement
 
 ORDERS = (0.1, 1.0, 2.0, math.inf)
@@ -66,17 +66,18 @@ def vendi_scores(
         raise BenchError(f"the Vendi score needs features (N, d) with N > 0, not {array.shape}")
     array = real_numbers(array, "features")
     if callable(kernel):
-        return _measure(_KernelMatrix(kernel(array)), orders, weights)
+        return _measure(_KernelMatrix(kernel(array), order_of(array)), orders, weights)
     if not np.isfinite(array).all():
         raise BenchError("the Vendi score needs finite features, but some are NaN or infinite")
     n, d = array.shape
-    problem = _SecondMoment(array) if d < n else _KernelMatrix(_gram(array))
+    problem = _SecondMoment(array) if d < n else _KernelMatrix(_gram(array), order_of(array))
     return _measure(problem, orders, weights)
 
 
 def vendi_score_from_kernel(matrix: np.ndarray, q: float = 1.0, weights: np.ndarray | None = None) -> Measurement:
     """``vendi_score`` from a kernel matrix ``(N, N)``, positive semi-definite with unit diagonal."""
-    return _measure(_KernelMatrix(matrix), (q,), weights)[q]
+    similarities = np.asarray(matrix, dtype=np.float64)
+    return _measure(_KernelMatrix(similarities, _order_of_kernel(similarities)), (q,), weights)[q]
 
 
 def diversity_of_order(eigenvalues: Tensor, q: float) -> float:
@@ -95,7 +96,9 @@ def diversity_of_order(eigenvalues: Tensor, q: float) -> float:
 class _KernelMatrix:
     """Eigenvalues of a kernel matrix, of all samples or without a block of them."""
 
-    def __init__(self, matrix: np.ndarray) -> None:
+    def __init__(self, matrix: np.ndarray, order: np.ndarray) -> None:
+        """order: a random one ``(N,)`` of the samples, for the blocks."""
+        self.order = order
         self.matrix = torch.as_tensor(np.asarray(matrix, dtype=np.float64))
         n = len(self.matrix)
         if self.matrix.shape != (n, n) or n == 0:
@@ -111,7 +114,7 @@ class _KernelMatrix:
         return _spectrum(self.matrix * torch.outer(root, root))
 
     def without_each_block(self) -> Iterator[Tensor]:
-        blocks = _block_of(self.n)
+        blocks = _block_of(self.order)
         for block in range(BLOCKS):
             kept = torch.from_numpy(blocks != block)
             yield _spectrum(self.matrix[kept][:, kept] / kept.sum())
@@ -132,7 +135,7 @@ class _SecondMoment:
         return _spectrum(self._sum(slice(None), weights))
 
     def without_each_block(self) -> Iterator[Tensor]:
-        blocks = _block_of(self.n)
+        blocks = _block_of(order_of(self.features))
         for block in range(BLOCKS):
             left_out = np.flatnonzero(blocks == block)
             yield _spectrum((self.total - self._sum(left_out, None)) / (self.n - len(left_out)))
@@ -149,9 +152,18 @@ class _SecondMoment:
         return total
 
 
-def _block_of(n: int) -> np.ndarray:
-    """The block of each row, drawn once for all: rows that stand in the order of their kinds must not make blocks of kinds."""
-    return shuffled(np.arange(n)) % BLOCKS
+def _block_of(order: np.ndarray) -> np.ndarray:
+    """The block of each sample, from a random order of them."""
+    blocks = np.empty(len(order), dtype=np.int64)
+    blocks[order] = np.arange(len(order)) % BLOCKS
+    return blocks
+
+
+def _order_of_kernel(matrix: np.ndarray) -> np.ndarray:
+    """An order of samples by how similar they are to the others, which is all that a kernel matrix tells of them."""
+    if matrix.ndim != 2:
+        return np.arange(len(matrix))  # refused where it is used
+    return order_of(np.stack([matrix.mean(1), (matrix**2).mean(1)], axis=1))
 
 
 def _unit_rows(rows: np.ndarray, extra_column: bool) -> Tensor:

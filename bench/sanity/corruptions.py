@@ -49,6 +49,16 @@ JUMPS = Corruption(
     "a PCA decoder that rounds its latents; strength: the grid's step in standard deviations",
     (0.25, 0.5, 1.0, 2.0),
 )
+WINDING = Corruption(
+    "winding",
+    "a PCA decoder whose latents go to and fro on their way; strength: slope of that detour, where the way's is 1",
+    (0.5, 1.0, 2.0, 4.0),
+)
+CONTAMINATED = Corruption(
+    "contaminated",
+    "a PCA autoencoder that has learned from the class it is to tell as anomalous; strength: share of its training images",
+    (0.1, 0.25, 0.5, 1.0),
+)
 FLATTENING = Corruption(
     "flattening",
     "a pixel-histogram likelihood mixed with a uniform one; strength: the uniform share",
@@ -61,8 +71,8 @@ SPREAD = Corruption(
 )
 
 ALL = (
-    NOISE, BLUR, JPEG, MODE_DROPPING, DUPLICATION, MEMORISED, LABEL_NOISE, REBUILT_NOISE, REBUILT_BLUR, JUMPS, FLATTENING,
-    SPREAD,
+    NOISE, BLUR, JPEG, MODE_DROPPING, DUPLICATION, MEMORISED, LABEL_NOISE, REBUILT_NOISE, REBUILT_BLUR, CONTAMINATED, JUMPS,
+    WINDING, FLATTENING, SPREAD,
 )  # fmt: skip
 
 

@@ -74,6 +74,8 @@ EXPECTED: dict[str, dict[str, Response]] = {
     "reconstruction_pdist_effnetlite0": _worse("rebuilt-noise", "rebuilt-blur"),
     "rfd": _worse("rebuilt-noise", "rebuilt-blur"),
     "denoising_gain_0.25": _worse("rebuilt-noise"),
+    "anomaly_auroc": _worse("contaminated"),
+    "ppl_z_full_l2": _worse("winding"),
     "interpolation_smoothness": _worse("jumps"),
     "path_linearity": _worse("jumps"),
     "bits_per_dim_exact": _worse("flattening"),

@@ -150,16 +150,19 @@ class Models(Stage):
     """Models of which it is known what is wrong: a PCA autoencoder and a pixel histogram, fitted to the same data."""
 
     name = "models"
-    corruptions = (known.REBUILT_NOISE, known.REBUILT_BLUR, known.JUMPS, known.FLATTENING)
+    corruptions = (
+        known.REBUILT_NOISE, known.REBUILT_BLUR, known.CONTAMINATED, known.JUMPS, known.WINDING, known.FLATTENING,
+    )  # fmt: skip
 
     def __init__(self, samples: Samples) -> None:
         self.samples, self.repeats = samples, samples.repeats
 
     def takes(self, needs: frozenset[str], metric: str) -> Sequence[Corruption]:
         if "reconstructs" in needs:
-            return (known.REBUILT_NOISE, known.REBUILT_BLUR)
+            tells_anomalies = metric == "reconstruction" and self.samples.labels is not None
+            return (known.REBUILT_NOISE, known.REBUILT_BLUR, *([known.CONTAMINATED] if tells_anomalies else []))
         if "latent" in needs:
-            return (known.JUMPS,)
+            return (known.JUMPS, known.WINDING)
         return (known.FLATTENING,) if "likelihood" in needs else ()
 
     def evidence(self, corruption: Corruption, strength: float, repeat: int) -> Evidence:
@@ -169,12 +172,25 @@ class Models(Stage):
             clean.model = PixelHistogram(data.train, strength)
         elif corruption is known.JUMPS:
             clean.model = PCAAutoencoder(data.train, data.space, step=strength)
+        elif corruption is known.WINDING:
+            clean.model = PCAAutoencoder(data.train, data.space, winding=strength)
+        elif corruption is known.CONTAMINATED:
+            clean.model = PCAAutoencoder(self._contaminated(clean.data, data.train, strength), data.space)
         else:
             of = known.NOISE if corruption is known.REBUILT_NOISE else known.BLUR
             corrupt = functools.partial(known.of_pixels, of, strength=strength, seed=repeat) if strength else None
             clean.model = PCAAutoencoder(data.train, data.space, corrupt=corrupt)
         clean.data = data
         return clean
+
+    def _contaminated(self, data: Data, known_classes: np.ndarray, strength: float) -> np.ndarray:
+        """As many training images as ``known_classes`` has, a share ``strength`` of them of the class that is left out of those."""
+        assert data.train_labels is not None
+        novel = data.train[data.train_labels == data.train_labels.min()]
+        rng = np.random.default_rng(self.samples.seed)
+        few = round(strength * len(known_classes))
+        kept = rng.permutation(len(known_classes))[: len(known_classes) - few]
+        return np.concatenate([known_classes[kept], novel[rng.integers(0, len(novel), few)]])
 
     def _with_novel_class(self, data: Data) -> Data:
         """The training set without its first class, so that anomalies can be told; all of it where there are no labels."""

@@ -134,3 +134,23 @@ def test_collapsed_models_are_flagged(digits):
 def test_too_many_bins_are_refused(digits):
     with pytest.raises(BenchError, match="bins cannot be cut"):
         ndb(digits[0][:50], digits[0][:50], 100)
+
+
+def test_features_that_are_all_equal_tell_nothing():
+    rng = np.random.default_rng(0)
+    same = np.full((60, 3), 0.5)
+    for found in (*ndb(same, same, 10), missing_mass(same, rng.normal(size=(60, 3)))):
+        assert math.isnan(found)
+        assert "all training features are equal" in found.note
+    verdict = collapse_verdict(same, rng.normal(size=(60, 3)))
+    assert verdict == 0
+    assert "missing mass cannot be told" in verdict.note
+
+
+def test_few_different_rows_make_few_bins():
+    kinds = np.arange(5.0)[:, None] * [1, 2]
+    real, fake = kinds[np.arange(200) % 5], kinds[np.arange(200) % 4]
+    share, jsd = ndb(real, fake, 50)
+    assert float(share) == 0.2, "of five bins, the one without samples differs"
+    p, q = np.full(5, 0.2), np.array([0.25, 0.25, 0.25, 0.25, 0])
+    assert float(jsd) == pytest.approx(jensen_shannon(p, q))

@@ -1,84 +1,145 @@
-"""No metric depends on the order of rows (beyond 1e-10), on the number of threads, or on blocks of rows."""
+"""No metric depends on the order of rows, on the number of threads (both beyond 1e-10), or on blocks of rows: value, low and high."""
+
+from __future__ import annotations
+
+import importlib
 
 import numpy as np
 import pytest
 import torch
 
-from bench.metrics import (
-    authpct,
-    bins,
-    clipped_coverage,
-    clipped_density,
-    cmmd,
-    fld,
-    frechet_distance,
-    frechet_distance_of_pairs,
-    inception_score,
-    kernel_distance,
-    manifold,
-    median_realism,
-    mifid_distance,
-    prdc,
-    sliced_wasserstein,
-    vendi,
-    vendi_score,
-)
+from bench import metrics, registry
+from bench.metrics import inception_score, kernel_distance_subsets
+from bench.metrics.order import order_of, sampled, shuffled
+from bench.metrics.vendi import vendi_score_from_kernel
+from tests.metrics.sets import FUNCTIONS, NO_ROWS_OR_PLACES, evidence, numbers, reordered, smooth, tied
 
-METRICS = {
-    "frechet": lambda r, f, t: frechet_distance(r, f),
-    "frechet of pairs": lambda r, f, t: frechet_distance_of_pairs(r, r * 0.9 + 0.1),
-    "kernel": lambda r, f, t: kernel_distance(r, f),
-    "cmmd": lambda r, f, t: cmmd(r, f),
-    "precision": lambda r, f, t: prdc(r, f).precision,
-    "recall": lambda r, f, t: prdc(r, f).recall,
-    "density": lambda r, f, t: prdc(r, f).density,
-    "coverage": lambda r, f, t: prdc(r, f).coverage,
-    "realism": lambda r, f, t: median_realism(r, f),
-    "clipped density": lambda r, f, t: clipped_density(r, f),
-    "clipped coverage": lambda r, f, t: clipped_coverage(r, f),
-    "vendi": lambda r, f, t: vendi_score(f),
-    "vendi, q = 0.1": lambda r, f, t: vendi_score(f, 0.1),
-    "vendi, few": lambda r, f, t: vendi_score(f[:, :][np.argsort(f[:, 0])[:8]]),
-    "sliced": lambda r, f, t: sliced_wasserstein(r, f, 50),
-    "fld": lambda r, f, t: fld(t, r, f),
-    "authpct": lambda r, f, t: authpct(t, f),
-    "mifid distance": lambda r, f, t: mifid_distance(t, f),
-    "inception score": lambda r, f, t: inception_score(f, 1),
+SEED = int(np.random.randint(2**31))
+KINDS = {"captions": "captions", "modes": "points", "stacked-modes": "stacked-mnist"}
+"""The evidence that a registered metric is tried on, where it is not the one of labelled images."""
+
+BLOCKS = {
+    "clipped": {"BLOCK_BYTES": 8 * 260 * 7},
+    "feature_likelihood": {"ROWS": 13},
+    "frechet_interval": {"ROWS": 17},
+    "kernel": {"ROWS": 19},
+    "latent": {},
+    "manifold": {"BLOCK_BYTES": 4 * 16 * 220, "PAIRS": 7},
+    "neighbours": {"BLOCK_BYTES": 8 * 260 * 11},
+    "order": {"BLOCK_BYTES": 8 * 8 * 23},
+    "perceptual": {"BATCH": 3},
+    "precision_recall": {"ROWS": 29},
+    "sliced": {"CHUNK": 7, "ROWS": 31},
+    "streaming": {"BUFFER_ROWS": 37},
+    "vendi": {"ROWS": 13},
 }
-SETS = [
-    np.random.default_rng(i).normal(size=(n, 12)) * np.arange(1, 13) ** -0.5 + 0.1 * i
-    for i, n in enumerate((240, 220, 300))
-]
+"""Every module's block size, made small."""
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
-def test_row_order_does_not_matter(name):
-    real, fake, train = SETS
-    shuffled = [np.random.default_rng(9).permutation(each) for each in SETS]
-    if name == "fld":  # its baseline splits the training set in two by order
-        shuffled[2] = train
-    one, other = float(METRICS[name](real, fake, train)), float(METRICS[name](*shuffled))
-    assert other == pytest.approx(one, rel=1e-10, abs=1e-10)
+def same(found, due):
+    assert len(found) == len(due) > 0
+    assert np.isfinite(due).any()
+    assert found == pytest.approx(due, rel=1e-10, abs=1e-12, nan_ok=True)
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
-def test_threads_do_not_matter(name):
+def registered(name, order=None):
+    metric = registry.load(registry.find("metric", name).target)()
+    return metric.measure(evidence(SEED, KINDS.get(name, "images"), order))
+
+
+def test_every_public_function_is_tried():
+    assert set(FUNCTIONS) | set(NO_ROWS_OR_PLACES) == set(metrics.__all__)
+    assert not set(FUNCTIONS) & set(NO_ROWS_OR_PLACES)
+
+
+@pytest.mark.parametrize("sets", [smooth, tied])
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_row_order_does_not_matter(name, sets):
+    given = sets(SEED)
+    same(numbers(FUNCTIONS[name](reordered(given))), numbers(FUNCTIONS[name](given)))
+
+
+@pytest.mark.parametrize("name", sorted(registry.entries("metric")))
+def test_row_order_does_not_matter_in_suites(name):
+    once, again = registered(name), registered(name, order=6)
+    assert [m.name for m in once] == [m.name for m in again]
+    same(numbers(again), numbers(once))
+
+
+def in_threads(threads, measure):
     before = torch.get_num_threads()
     try:
-        values = []
-        for threads in (1, 3):
-            torch.set_num_threads(threads)
-            values.append(float(METRICS[name](*SETS)))
+        torch.set_num_threads(threads)
+        return numbers(measure())
     finally:
         torch.set_num_threads(before)
-    assert values[1] == pytest.approx(values[0], rel=1e-10, abs=1e-10)
 
 
-def test_blocks_of_rows_do_not_matter(monkeypatch):
-    real, fake, _ = SETS
-    whole = [*map(float, prdc(real, fake)), float(vendi_score(fake))]
-    monkeypatch.setattr(manifold, "BLOCK_BYTES", 4 * 16 * 220)
-    monkeypatch.setattr(manifold, "PAIRS", 7)
-    monkeypatch.setattr(vendi, "ROWS", 13)
-    assert [*map(float, prdc(real, fake)), float(vendi_score(fake))] == pytest.approx(whole, rel=1e-12)
-    assert bins.MOST_ROWS >= 1000
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_threads_do_not_matter(name):
+    given = tied(SEED)
+    same(in_threads(2, lambda: FUNCTIONS[name](given)), in_threads(1, lambda: FUNCTIONS[name](given)))
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_blocks_of_rows_do_not_matter(name, monkeypatch):
+    given = smooth(SEED)
+    whole = numbers(FUNCTIONS[name](given))
+    for module, sizes in BLOCKS.items():
+        for constant, size in sizes.items():
+            monkeypatch.setattr(importlib.import_module(f"bench.metrics.{module}"), constant, size)
+    same(numbers(FUNCTIONS[name](given)), whole)
+
+
+def test_a_kernel_matrix_may_be_reordered():
+    x = smooth(SEED)["fake"]["features"]
+    matrix = np.exp(-((x[:, None] - x) ** 2).sum(2))
+    order = np.random.default_rng(SEED).permutation(len(x))
+    same(numbers(vendi_score_from_kernel(matrix[order][:, order])), numbers(vendi_score_from_kernel(matrix)))
+
+
+def test_published_protocols_hang_on_the_order():
+    """By definition: they are offered for comparison with numbers of the papers, and are not the default."""
+    sets, other = smooth(SEED), reordered(smooth(SEED))
+    logits, moved = (each["fake"]["logits"] for each in (sets, other))
+    assert float(inception_score(logits, 10, seed=2020)) != float(inception_score(moved, 10, seed=2020))
+    subsets = [
+        float(kernel_distance_subsets(s["real"]["features"], s["fake"]["features"], 3, 50).mean) for s in (sets, other)
+    ]
+    assert subsets[0] != subsets[1]
+
+
+@pytest.mark.parametrize("shape", [(40,), (40, 3), (40, 4, 4, 3)])
+def test_an_order_is_of_content_and_seed(shape):
+    rng = np.random.default_rng(SEED)
+    rows = rng.integers(0, 255, shape).astype(np.uint8) if len(shape) == 4 else rng.normal(size=shape)
+    moved = rng.permutation(rows)
+    assert np.array_equal(shuffled(rows), shuffled(moved))
+    assert np.array_equal(sampled(rows, 9, 3), sampled(moved, 9, 3))
+    assert not np.array_equal(order_of(rows, seed=1), order_of(rows, seed=2))
+    assert sorted(order_of(rows)) == list(range(40))
+    assert np.array_equal(order_of(rows), order_of(rows.astype(np.float64))), "the type of numbers does not matter"
+
+
+def test_an_order_outlives_rounding_shifts_and_constant_columns():
+    rng = np.random.default_rng(SEED)
+    rows = np.c_[rng.normal(size=(200, 5)), np.ones(200), 1e150 * rng.normal(size=200)]
+    assert np.array_equal(order_of(rows), order_of(rows * (1 + 1e-15 * rng.normal(size=rows.shape))))
+    assert np.array_equal(order_of(rows), order_of(rows * [2, 2, 2, 2, 2, 2, 1e-140] + [0, 0, 0, 0, 0, 1e3, 0]))
+
+
+def test_pairs_stay_together_and_places_are_random():
+    rng = np.random.default_rng(SEED)
+    twins, labels = np.repeat(rng.normal(size=(50, 2)), 2, axis=0), np.tile([0, 1], 50)
+    order = rng.permutation(100)
+    first, second = order_of(twins, labels), order_of(twins[order], labels[order])
+    assert np.array_equal(labels[first], labels[order][second])
+    assert np.array_equal(twins[first], twins[order][second])
+    kinds = np.sort(rng.integers(0, 2, 2000))  # rows sorted by class: halves of the new order hold both alike
+    halves = np.split(kinds[order_of(kinds + 1e-3 * rng.normal(size=2000))], 2)
+    assert abs(halves[0].mean() - halves[1].mean()) < 0.11  # five standard deviations
+
+
+def test_sets_may_be_empty():
+    assert len(shuffled(np.zeros((0, 4)))) == 0
+    assert len(order_of(np.zeros((3, 0)))) == 3

@@ -135,9 +135,12 @@ def test_equal_distributions_give_about_zero_and_other_ones_do_not():
 
 def test_no_interval_of_few_samples():
     rng = np.random.default_rng(5)
-    few = kernel_distance(rng.standard_normal((49, 3)), rng.standard_normal((90, 3)))
-    assert few.low is None
-    assert "49 samples are fewer than 50" in few.note
+    for d, needed in ((1, 2000), (3, 500), (4, 50)):
+        real = rng.standard_normal((2100, d))
+        few, enough = (kernel_distance(real, rng.standard_normal((n, d))) for n in (needed - 1, needed))
+        assert few.low is None
+        assert f"{needed - 1} samples of {d} dimensions are fewer than {needed}" in few.note
+        assert enough.low < enough.high
 
 
 def test_wrong_input_is_one_sentence():

@@ -82,12 +82,28 @@ def test_paths_in_w_are_straight_there():
     assert squeeze.low <= 0.02 * float((MATRIX**2).sum()) <= squeeze.high
 
 
-def test_batch_size_matters_only_through_the_draws_and_seeds_repeat():
+def test_seeds_repeat():
     def length(**options):
         return float(perceptual_path_length(linear, normal, squared_sum, n=200, **options))
 
     assert length(seed=1) == length(seed=1)
     assert length(seed=1) != length(seed=2)
+
+
+@pytest.mark.parametrize("sampling", ["full", "end"])
+@pytest.mark.parametrize("mapping", [None, torch.tanh])
+def test_the_batch_size_does_not_matter(sampling, mapping):
+    def length(batch_size):
+        return perceptual_path_length(
+            torch.sin, normal, squared_sum, n=150, sampling=sampling, mapping=mapping, batch_size=batch_size, seed=7
+        )
+
+    due = length(64)
+    for batch_size in (1, 7, 1000):
+        found = length(batch_size)
+        assert [found.value, found.low, found.high] == pytest.approx([due.value, due.low, due.high], rel=1e-10)
+    with pytest.raises(BenchError, match="batch_size must be at least 1"):
+        length(0)
 
 
 def test_the_face_crop_sees_only_the_face():

@@ -70,17 +70,18 @@ def test_the_interval_covers_the_mean_over_all_pairs():
 
 
 def test_pairs_are_disjoint_and_seeded():
-    first, second = random_pairs(11, None, 0)
+    images = noise_images(50, 60)
+    first, second = random_pairs(images[:11], None, 0)
     assert len(set(first) | set(second)) == 10
-    assert len(random_pairs(11, 3, 0)[0]) == 3
-    assert np.array_equal(random_pairs(50, None, 4)[0], random_pairs(50, None, 4)[0])
-    assert not np.array_equal(random_pairs(50, None, 4)[0], random_pairs(50, None, 5)[0])
+    assert len(random_pairs(images[:11], 3, 0)[0]) == 3
+    assert np.array_equal(random_pairs(images, None, 4)[0], random_pairs(images, None, 4)[0])
+    assert not np.array_equal(random_pairs(images, None, 4)[0], random_pairs(images, None, 5)[0])
     labels = np.array([0] * 7 + [1] * 4 + [2])
-    first, second = pairs_within(labels, 0)
+    first, second = pairs_within(images[:12], labels, 0)
     assert (labels[first] == labels[second]).all()
     assert len(set(first) | set(second)) == 2 * len(first) == 10
     with pytest.raises(BenchError, match="disjoint pairs"):
-        random_pairs(10, 6, 0)
+        random_pairs(images[:10], 6, 0)
 
 
 def test_one_picture_a_class_has_diversity_across_but_none_within():
@@ -90,13 +91,15 @@ def test_one_picture_a_class_has_diversity_across_but_none_within():
     assert float(within) == 0
     assert across > 0.05
     assert (within.name, across.name) == ("pixels_diversity_within", "pixels_diversity_across")
+    named = lpips_diversity_by_class(pictures[labels], np.array(list("abcde"))[labels], PixelDistance())
+    assert [float(each) for each in named] == [float(within), float(across)]
     assert float(ms_ssim_diversity(pictures[labels], labels)) == pytest.approx(1)
     assert ms_ssim_diversity(pictures[labels]) < 0.9
 
 
 def test_ms_ssim_diversity_is_the_mean_over_the_pairs():
     images = noise_images(80, 30)
-    first, second = random_pairs(80, None, 2)
+    first, second = random_pairs(images, None, 2)
     assert float(ms_ssim_diversity(images, seed=2)) == pytest.approx(ms_ssim(images[first], images[second]).mean())
     assert ms_ssim_diversity(images).note == "scales: 1"
     assert ms_ssim_diversity(images).n == 80

@@ -7,18 +7,22 @@ from sklearn.decomposition import PCA
 from bench.data.base import Data
 from bench.errors import BenchError
 from bench.metrics.base import Evidence
+from bench.metrics.likelihood import bits_per_dim
 from bench.metrics.model_input import to_images, to_model
+from bench.metrics.perceptual import ms_ssim_diversity
 from bench.metrics.reconstruction import (
     Reconstruction,
     add_noise,
     anomaly_auroc,
     denoising_gain,
+    mean_ssim,
     mse,
     psnr,
     psnr_per_image,
     reconstruct,
     squared_errors,
 )
+from bench.metrics.ssim import ms_ssim
 from bench.space import ImageSpace, TokenSpace, VectorSpace
 
 
@@ -166,3 +170,24 @@ def test_vectors_have_an_mse_only_and_tokens_nothing():
 def test_unequal_shapes_are_refused():
     with pytest.raises(BenchError, match="must agree"):
         mse(np.zeros((3, 4), np.float32), np.zeros((4, 4), np.float32))
+
+
+def test_tensors_and_lists_are_taken_like_arrays():
+    rng = np.random.default_rng(np.random.randint(2**31))
+    images, rebuilt, noisy = rng.integers(0, 256, (3, 40, 16, 16, 3)).astype(np.uint8)
+    tensors = [torch.from_numpy(each) for each in (images, rebuilt, noisy)]
+    for function in (mse, psnr, mean_ssim):
+        assert float(function(*tensors[:2])) == float(function(images, rebuilt))
+    assert float(denoising_gain(*tensors, 0.1)) == float(denoising_gain(images, rebuilt, noisy, 0.1))
+    assert np.array_equal(ms_ssim(*tensors[:2]), ms_ssim(images, rebuilt))
+    assert float(ms_ssim_diversity(tensors[0], torch.arange(40) % 2)) == float(
+        ms_ssim_diversity(images, np.arange(40) % 2)
+    )
+    vectors = rng.normal(size=(2, 40, 5))
+    due = float(mse(*vectors))
+    assert float(mse(*vectors.tolist())) == due
+    assert float(mse(*torch.from_numpy(vectors).requires_grad_())) == due
+    scores = rng.normal(size=(2, 30))
+    assert float(anomaly_auroc(*torch.from_numpy(scores).requires_grad_())) == float(anomaly_auroc(*scores))
+    nats = torch.from_numpy(rng.gamma(2, 900, 40)).requires_grad_()
+    assert float(bits_per_dim(nats, 768, "exact")) == float(bits_per_dim(nats.detach().numpy(), 768, "exact"))

@@ -9,6 +9,7 @@ from bench.metrics import cmmd, fid_infinity, frechet_distance, frechet_distance
 from bench.metrics.base import Evidence
 from bench.metrics.clip_distance import CLIPDistance, unit_rows
 from bench.metrics.frechet_variants import FrechetInfinity, SpatialFrechet
+from bench.metrics.order import order_of
 from bench.metrics.realism import Realism
 
 
@@ -41,7 +42,7 @@ def test_pairs_have_the_plain_value_and_a_jackknife_by_definition():
         s, t = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
         return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s + t - 2 * linalg.sqrtm(s @ t).real)
 
-    order = np.random.default_rng(0).permutation(200)  # in which blocks are taken
+    order = order_of(x, y)  # in which blocks are taken
     x, y = x[order], y[order]
     without = [by_scipy(np.delete(x, np.s_[k::20], 0), np.delete(y, np.s_[k::20], 0)) for k in range(20)]
     half = 2.093024 * np.sqrt(19**2 / 20 * np.var(without, ddof=1))  # Student's t, 19 degrees of freedom
