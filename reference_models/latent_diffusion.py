@@ -17,7 +17,7 @@ from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Spa
 from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
 from reference_models.networks.build import DenoiserConfig, unet
 from reference_models.options import at_least_one, between, one_of, positive
-from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
+from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, network_evaluations, sample_diffusion
 from reference_models.schedules import set_learning_rate
 
 
@@ -86,7 +86,7 @@ class LatentDiffusion(GenerativeModel):
 
     @property
     def nfe(self) -> int:
-        return DIFFUSION_SAMPLERS[self.config.sampler].evaluations(self.config.steps)
+        return network_evaluations(self.config.sampler, self.config.steps, self.process.alpha_bar)
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         """ "loss" is the autoencoder's in the first part of the budget and the denoiser's in the second."""
