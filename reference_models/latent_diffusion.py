@@ -79,6 +79,7 @@ class LatentDiffusion(GenerativeModel):
         self.network = unet(self.latent_space, self.config)
         self.register_buffer("shift", torch.zeros(1, channels, 1, 1))
         self.register_buffer("scale", torch.ones(1, channels, 1, 1))
+        self.to(memory_format=torch.channels_last)  # what convolutions are fastest in
         self.autoencoder_optimizer = torch.optim.Adam(
             [*self.encoder.parameters(), *self.decoder.parameters()], fused=True
         )
