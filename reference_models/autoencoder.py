@@ -47,6 +47,7 @@ class Autoencoder(GenerativeModel):
         self.encoder = encoder(space, latent, width)
         self.decoder = decoder(space, latent, width)
         self.prior = GaussianMixture(self.config.components, latent)
+        self.to(memory_format=torch.channels_last)  # what convolutions are fastest in
         self.optimizer = torch.optim.Adam(self.parameters(), fused=True)
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:

@@ -18,7 +18,7 @@ from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfi
 from reference_models.networks.build import DenoiserConfig, unet
 from reference_models.networks.unet import UNet
 from reference_models.options import at_least_one, between, one_of, positive
-from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
+from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, network_evaluations, sample_diffusion
 from reference_models.schedules import set_learning_rate
 
 
@@ -85,9 +85,9 @@ class CascadedDiffusion(GenerativeModel):
     @property
     def nfe(self) -> int:
         """Evaluations of all networks together, small and large ones alike."""
-        evaluations = DIFFUSION_SAMPLERS[self.config.sampler].evaluations
-        enlargements = len(self.sides) - 1
-        return evaluations(self.config.steps) + enlargements * evaluations(self.config.enlarging_steps)
+        config, alpha_bar = self.config, self.process.alpha_bar
+        first = network_evaluations(config.sampler, config.steps, alpha_bar)
+        return first + (len(self.sides) - 1) * network_evaluations(config.sampler, config.enlarging_steps, alpha_bar)
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)

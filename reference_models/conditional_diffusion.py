@@ -62,7 +62,7 @@ class ConditionalDiffusion(GenerativeModel):
 
     @property
     def nfe(self) -> int:
-        count: int = self.config.nfe
+        count: int = self.config.evaluations(self.process.alpha_bar)
         return count
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:

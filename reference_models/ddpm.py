@@ -16,7 +16,7 @@ from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Spa
 from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
 from reference_models.networks.build import DenoiserConfig, denoiser
 from reference_models.options import between, one_of, positive
-from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
+from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, network_evaluations, sample_diffusion
 from reference_models.schedules import set_learning_rate
 
 VARIANCES = {"posterior": 0.0, "beta": 1.0}  # fixed: the share of log beta in the logarithm, see ``sample_ddpm``
@@ -73,7 +73,7 @@ class DDPM(GenerativeModel):
 
     @property
     def nfe(self) -> int:
-        return DIFFUSION_SAMPLERS[self.config.sampler].evaluations(self.config.steps)
+        return network_evaluations(self.config.sampler, self.config.steps, self.process.alpha_bar)
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)

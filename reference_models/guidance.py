@@ -16,7 +16,7 @@ from torch import Tensor
 from reference_models.forward_process import STEPS, ProcessConfig
 from reference_models.networks.build import DenoiserConfig
 from reference_models.options import between, one_of, positive
-from reference_models.samplers import DIFFUSION_SAMPLERS
+from reference_models.samplers import DIFFUSION_SAMPLERS, Schedule, network_evaluations
 
 GOLDEN = 0.6180339887498949
 
@@ -43,11 +43,10 @@ class GuidedConfig(ProcessConfig, DenoiserConfig):
         one_of(self, "sampler", DIFFUSION_SAMPLERS)
         between(self, 1, STEPS, "steps")
 
-    @property
-    def nfe(self) -> int:
-        """Network evaluations of one sample; the two of a guided step are counted both."""
+    def evaluations(self, alpha_bar: Schedule) -> int:
+        """Of the network, for one sample; the two of a guided step are counted both."""
         passes = 1 if self.guidance_scale in (0, 1) else 2
-        return passes * DIFFUSION_SAMPLERS[self.sampler].evaluations(self.steps)
+        return passes * network_evaluations(self.sampler, self.steps, alpha_bar)
 
 
 def spread(indices: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Spa
 from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
 from reference_models.networks.build import DenoiserConfig, unet
 from reference_models.options import at_least_one, between, one_of, positive
-from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, sample_diffusion
+from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, network_evaluations, sample_diffusion
 from reference_models.schedules import set_learning_rate
 
 
@@ -79,6 +79,7 @@ class LatentDiffusion(GenerativeModel):
         self.network = unet(self.latent_space, self.config)
         self.register_buffer("shift", torch.zeros(1, channels, 1, 1))
         self.register_buffer("scale", torch.ones(1, channels, 1, 1))
+        self.to(memory_format=torch.channels_last)  # what convolutions are fastest in
         self.autoencoder_optimizer = torch.optim.Adam(
             [*self.encoder.parameters(), *self.decoder.parameters()], fused=True
         )
@@ -86,7 +87,7 @@ class LatentDiffusion(GenerativeModel):
 
     @property
     def nfe(self) -> int:
-        return DIFFUSION_SAMPLERS[self.config.sampler].evaluations(self.config.steps)
+        return network_evaluations(self.config.sampler, self.config.steps, self.process.alpha_bar)
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         """ "loss" is the autoencoder's in the first part of the budget and the denoiser's in the second."""

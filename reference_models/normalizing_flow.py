@@ -42,11 +42,11 @@ class FlowConfig:
     layers: int | None = None
     width: int | None = None
     components: int | None = None
-    learning_rate: float = 2e-3
+    learning_rate: float | None = None
 
     def __post_init__(self) -> None:
         at_least_one(self, *given(self, "layers", "width", "components"))
-        positive(self, "learning_rate")
+        positive(self, *given(self, "learning_rate"))
 
 
 class NormalizingFlow(GenerativeModel):
@@ -58,11 +58,13 @@ class NormalizingFlow(GenerativeModel):
     default_layers: ClassVar[tuple[int, int]] = (6, 12)  # images, vectors
     default_width: ClassVar[tuple[int, int]] = (64, 128)
     default_components: ClassVar[tuple[int, int]] = (1, 32)
+    default_learning_rate: ClassVar[tuple[float, float]] = (5e-3, 2e-3)
     initialised: Tensor
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)
         is_vector = isinstance(space, VectorSpace)
+        self.learning_rate = self.config.learning_rate or self.default_learning_rate[is_vector]
         self.layers = self.config.layers or self.default_layers[is_vector]
         width = self.config.width or self.default_width[is_vector]
         if isinstance(space, ImageSpace):
@@ -89,6 +91,7 @@ class NormalizingFlow(GenerativeModel):
         self.base = MixtureBase(components, space.dimensions) if components > 1 else StandardNormal(space.dimensions)
         self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
         self._ready = False
+        self.to(memory_format=torch.channels_last)  # what convolutions are fastest in
         self.optimizer = torch.optim.Adam(self.parameters(), betas=(0.9, 0.99), fused=True)
 
     def level(self, channels: int, layers: int, net: MakeNet) -> Chain:
@@ -101,7 +104,7 @@ class NormalizingFlow(GenerativeModel):
         return "exact" if isinstance(self.space, VectorSpace) else "upper_bound"
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
-        set_learning_rate(self.optimizer, self.config.learning_rate, progress)
+        set_learning_rate(self.optimizer, self.learning_rate, progress)
         noise = torch.rand_like(batch.x) if isinstance(self.space, ImageSpace) else None
         self._initialise(batch.x, noise)
         loss = self.negative_log_density(batch.x, noise).mean() / self.space.dimensions

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bench.model import Batch, BenchError, GenerativeModel, ImageSpace, SampleGenerator, Space
 from reference_models.likelihood import discretised
+from reference_models.networks.codebook import Codebook, CodeCounter, usage_of
 from reference_models.networks.transformer import Transformer, sample_tokens
 from reference_models.options import at_least_one, positive
 from reference_models.schedules import set_learning_rate
@@ -97,6 +98,7 @@ class VQVAE(GenerativeModel):
         self.register_buffer(
             "usage", torch.zeros(c.codes, dtype=torch.int64)
         )  # in the last pass over the training data
+        self.counter = CodeCounter(c.codes)
         self.last: dict[str, Tensor] = {
             "mse": torch.zeros(()), "prior": torch.tensor(math.log(c.codes)), "codes_used": torch.zeros(()),
             "perplexity": torch.ones(()),
@@ -105,7 +107,7 @@ class VQVAE(GenerativeModel):
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         """One step of the autoencoder, or later of the prior; the losses of the other part are those of its last step.
 
-        The prior's loss, in nats a token, begins at log(codes), that of a prior that knows nothing.
+        "codes_used" and "perplexity" are those of the last epoch, see ``CodeCounter``. The prior's loss, in nats a token, begins at log(codes), that of a prior that knows nothing.
         """
         share = self.config.autoencoder_share
         if progress < share:
@@ -127,17 +129,24 @@ class VQVAE(GenerativeModel):
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        used, perplexity = self.codebook.in_use()
-        self.last |= {"mse": mse.detach(), "codes_used": used, "perplexity": perplexity}
+        self.last["mse"] = mse.detach()
+        self._count(index)
 
     def _train_prior(self, x: Tensor, progress: float) -> None:
         set_learning_rate(self.prior_optimizer, self.config.prior_learning_rate, progress)
-        loss = self.prior_nll(self.tokens(x)).mean() / math.prod(self.grid)
+        tokens = self.tokens(x)
+        self._count(tokens)
+        loss = self.prior_nll(tokens).mean() / math.prod(self.grid)
         self.prior_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.prior.parameters(), 1.0)
         self.prior_optimizer.step()
         self.last["prior"] = loss.detach()
+
+    def _count(self, index: Tensor) -> None:
+        self.counter.count(index)
+        used, perplexity = usage_of(self.counter.counts)
+        self.last |= {"codes_used": used, "perplexity": perplexity}
 
     @torch.no_grad()
     def tokens(self, x: Tensor) -> Tensor:
@@ -163,14 +172,10 @@ class VQVAE(GenerativeModel):
 
     def code_usage(self) -> dict[str, float]:
         """Of the last pass over the training data: share of codes used at all, and perplexity (codes, were all used equally)."""
-        total = int(self.usage.sum())
-        if total == 0:
+        if int(self.usage.sum()) == 0:
             raise BenchError("code usage is counted by fit_prior(loader); call it first")
-        share = self.usage / total
-        return {
-            "codes_used": float((self.usage > 0).float().mean()),
-            "perplexity": float(torch.special.entr(share).sum().exp()),
-        }
+        used, perplexity = usage_of(self.usage)
+        return {"codes_used": float(used), "perplexity": float(perplexity)}
 
     @torch.no_grad()
     def nll(self, x: Tensor) -> Tensor:
@@ -201,53 +206,6 @@ class VQVAE(GenerativeModel):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
-
-
-class Codebook(nn.Module):
-    """Entries ``(K, d)`` that follow the mean of the encodings assigned to them.
-
-    n_k <- decay n_k + (1 - decay) (number assigned);  m_k <- decay m_k + (1 - decay) (their sum);  e_k = m_k / n_k
-    """
-
-    entries: Tensor
-    counts: Tensor
-    sums: Tensor
-
-    def __init__(self, codes: int, size: int, decay: float, restart: float) -> None:
-        super().__init__()
-        self.decay, self.restart = decay, restart
-        self.register_buffer("entries", torch.randn(codes, size))
-        self.register_buffer("counts", torch.zeros(codes))  # none in use: the first batch restarts every entry
-        self.register_buffer("sums", torch.zeros(codes, size))
-
-    def quantise(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, d, h, w)`` -> the nearest entries in the same shape, and their indices ``(B, h, w)``."""
-        flat = encoded.movedim(1, 3).flatten(0, 2).detach()
-        with torch.autocast(flat.device.type, enabled=False):  # near ties are decided in float32
-            distance = self.entries.square().sum(1) - 2 * flat @ self.entries.T
-        index = distance.argmin(1).view(len(encoded), *encoded.shape[2:])
-        return self.entries[index].movedim(3, 1), index
-
-    @torch.no_grad()
-    def learn(self, encoded: Tensor, index: Tensor) -> None:
-        """Update counts, sums and entries by one batch; restart dead entries at random encodings of it."""
-        flat, index = encoded.movedim(1, 3).flatten(0, 2), index.flatten()
-        assigned = torch.zeros_like(self.counts).index_add_(0, index, torch.ones_like(flat[:, 0]))
-        self.counts.lerp_(assigned, 1 - self.decay)
-        self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, index, flat), 1 - self.decay)
-        dead = self.counts < self.restart
-        chosen = flat[torch.randint(len(flat), (len(self.counts),), device=flat.device)]
-        fresh = max(1.0, 2 * self.restart)  # a restarted entry has some batches to be chosen before it is dead again
-        self.counts.copy_(torch.where(dead, fresh, self.counts))
-        self.sums.copy_(torch.where(dead[:, None], fresh * chosen, self.sums))
-        used = self.counts[:, None] > 1e-12  # without restarts, what no encoding has chosen stays where it is
-        self.entries.copy_(torch.where(used, self.sums / self.counts[:, None], self.entries))
-
-    def in_use(self) -> tuple[Tensor, Tensor]:
-        """By the running counts: share of entries in use, and perplexity; 0-d each."""
-        share = self.counts / self.counts.sum()
-        used = (self.counts > 2 * self.restart).float().mean()
-        return used, torch.special.entr(share).sum().exp()
 
 
 def grid_halvings(space: ImageSpace, largest: int) -> int:

@@ -257,9 +257,9 @@ def conv_net(inputs: int, outputs: int, width: int) -> nn.Sequential:
     """The network of a coupling on feature maps: 3 x 3, 1 x 1, 3 x 3 convolutions ("Glow", appendix B), zero at first."""
     return nn.Sequential(
         nn.Conv2d(inputs, width, 3, padding=1),
-        nn.SiLU(),
+        nn.ReLU(),
         nn.Conv2d(width, width, 1),
-        nn.SiLU(),
+        nn.ReLU(),
         zero(nn.Conv2d(width, outputs, 3, padding=1)),
     )
 

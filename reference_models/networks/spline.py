@@ -27,15 +27,16 @@ def rational_quadratic(x: Tensor, raw: Tensor, bound: float, *, inverse: bool = 
     and the log of the derivative there, both of x's shape. ``inverse=True``: the inverse map and the log of *its* derivative.
     """
     bins = (raw.shape[-1] + 1) // 3
-    xs, ys, slopes = knots(raw, bins, bound)
+    # a plane for each number: with so few numbers a value, softmax over the last dimension takes five times as long
+    xs, ys, slopes = knots(raw.movedim(-1, 0).contiguous(), bins, bound)
     inside = (x >= -bound) & (x <= bound)
     value = x.clamp(-bound, bound)
 
     edges = ys if inverse else xs
-    index = torch.searchsorted(edges[..., 1:-1].contiguous(), value[..., None].contiguous(), right=True)
+    index = (value >= edges[1:-1]).sum(0, keepdim=True)
 
     def at(table: Tensor, offset: int = 0) -> Tensor:
-        return table.gather(-1, index + offset).squeeze(-1)
+        return table.gather(0, index + offset).squeeze(0)
 
     left, bottom = at(xs), at(ys)
     width, height = at(xs, 1) - left, at(ys, 1) - bottom
@@ -63,15 +64,22 @@ def rational_quadratic(x: Tensor, raw: Tensor, bound: float, *, inverse: bool = 
 
 
 def knots(raw: Tensor, bins: int, bound: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Unconstrained numbers -> abscissas, ordinates and slopes of the knots, each ``(..., bins + 1)``; slopes 1 at both ends."""
-    widths, heights, slopes = raw.split([bins, bins, bins - 1], dim=-1)
-    inner = SMALLEST + F.softplus(slopes + UNIT_SLOPE)
-    return _edges(widths, bound), _edges(heights, bound), F.pad(inner, (1, 1), value=1.0)
+    """Unconstrained numbers ``(3 bins - 1, ...)`` -> abscissas, ordinates and slopes of the knots, each ``(bins + 1, ...)``; slopes 1 at
+    both ends."""
+    inner = SMALLEST + F.softplus(raw[2 * bins :] + UNIT_SLOPE)
+    xs, ys = _edges(raw[: 2 * bins].unflatten(0, (2, bins)), bound)
+    return xs, ys, _between_ends(inner, 1.0, 1.0)
 
 
 def _edges(raw: Tensor, bound: float) -> Tensor:
-    """The ``bins + 1`` edges of bins that fill [-bound, bound] in the proportions of a softmax, each at least SMALLEST."""
-    bins = raw.shape[-1]
-    shares = SMALLEST + (1 - SMALLEST * bins) * raw.softmax(-1)
-    inner = 2 * bound * shares[..., :-1].cumsum(-1) - bound
-    return F.pad(F.pad(inner, (1, 0), value=-bound), (0, 1), value=bound)
+    """``(2, bins, ...)`` -> ``(2, bins + 1, ...)``: the edges of bins that fill [-bound, bound] in the proportions of a softmax, each at
+    least SMALLEST."""
+    bins = raw.shape[1]
+    shares = SMALLEST + (1 - SMALLEST * bins) * raw.softmax(1)
+    return _between_ends(2 * bound * shares[:, :-1].cumsum(1) - bound, -bound, bound, dim=1)
+
+
+def _between_ends(inner: Tensor, first: float, last: float, dim: int = 0) -> Tensor:
+    """``inner`` with one plane of ``first`` before it and one of ``last`` behind it."""
+    end = torch.ones_like(inner.narrow(dim, 0, 1))
+    return torch.cat([first * end, inner, last * end], dim)

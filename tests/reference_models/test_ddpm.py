@@ -131,6 +131,23 @@ def test_overfits_one_batch_of_digits(digits: Tensor) -> None:
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
 
 
+@pytest.mark.parametrize("steps", [7, 1000])
+@pytest.mark.parametrize("sampler", ["ddim", "heun", "dpm-solver++"])
+def test_nfe_counts_the_calls_of_the_network(sampler: str, steps: int) -> None:
+    """A thousand steps of a sampler that starts a little below t = 1 are fewer: times of the grid that meet are taken once."""
+    model = DDPM(VectorSpace(2), width=8, blocks=1, sampler=sampler, steps=steps).eval()
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    model.network.register_forward_hook(count)
+    with torch.inference_mode():
+        model.sample(1, SampleGenerator(0, 1))
+    assert model.nfe == calls
+
+
 def test_steps_and_evaluations() -> None:
     assert DDPM(VectorSpace(2), steps=7).nfe == 7
     for wrong in (

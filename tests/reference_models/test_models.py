@@ -223,7 +223,7 @@ def test_configs_are_frozen_and_survive_json(name: str) -> None:
 def test_capabilities() -> None:
     found = {name: set(capabilities(model(SPACE, **SMALL.get(name, {})))) for name, model in MODELS.items()}
     assert found["autoencoder"] == {"FitsPrior", "Reconstructs", "HasLatent"}
-    assert found["vae"] == {"Reconstructs", "HasLatent", "HasLikelihood"}
+    assert found["vae"] == {"FitsPrior", "Reconstructs", "HasLatent", "HasLikelihood"}
     assert found["denoising-autoencoder"] == found["autoencoder"]
     assert found["vqvae"] == {"FitsPrior", "Reconstructs", "HasLatent", "HasLikelihood", "HasCodes"}
     assert found["gan"] == found["progressive-gan"] == found["noise"] == set()

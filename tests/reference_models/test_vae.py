@@ -107,7 +107,93 @@ def test_vector_samples_follow_the_data(ring: Tensor, train: Callable) -> None:
     torch.testing.assert_close(x.std(0), ring.std(0), atol=0.2, rtol=0)
 
 
+@pytest.fixture(scope="module")
+def learned(digits: Tensor, train: Callable) -> VAE:
+    torch.manual_seed(0)
+    model = VAE(ImageSpace(1, 8, 8), width=16)
+    train(model, digits, 400)
+    return model
+
+
+def test_interpolations_end_at_the_reconstructions(learned: VAE, digits: Tensor) -> None:
+    first, last = digits[:6], digits[6:12]
+    with torch.inference_mode():
+        path = learned.interpolate(first, last, 9)
+        assert path.shape == (9, 6, 1, 8, 8)
+        assert path.abs().max() <= 1
+        torch.testing.assert_close(path[0], learned.reconstruct(first))
+        torch.testing.assert_close(path[-1], learned.reconstruct(last))
+        middle = learned.decode((learned.encode(first) + learned.encode(last)) / 2)
+        torch.testing.assert_close(path[4], middle, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(path.flip(0), learned.interpolate(last, first, 9), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            learned.interpolate(first, first, 3), learned.reconstruct(first).expand(3, -1, -1, -1, -1)
+        )
+    with pytest.raises(ValueError, match="2 steps, got 1"):
+        learned.interpolate(first, last, 1)
+
+
+def test_interpolations_are_smooth(learned: VAE, digits: Tensor) -> None:
+    """Many small steps instead of one jump: none is a large part of the way, and twice as many are half as large."""
+    first, last = digits[:16], digits[16:32]
+    with torch.inference_mode():
+        coarse, fine = (
+            learned.interpolate(first, last, steps).diff(dim=0).flatten(2).norm(dim=2) for steps in (21, 41)
+        )
+        apart = (learned.reconstruct(last) - learned.reconstruct(first)).flatten(1).norm(dim=1)
+    assert (coarse.max(0).values < 0.35 * apart).all()
+    torch.testing.assert_close(fine.sum(0), coarse.sum(0), rtol=0.05, atol=0.0)
+    assert float((fine.max(0).values / coarse.max(0).values).mean()) == pytest.approx(0.5, abs=0.1)
+
+
+def test_interpolations_stay_among_the_data(learned: VAE, digits: Tensor) -> None:
+    """Half way between two codes there is still a digit: nearer to some training image than the mean of the two images is."""
+    first, last = digits[:64], digits[64:128]
+    with torch.inference_mode():
+        middle = learned.interpolate(first, last, 3)[1]
+    blend = (first + last) / 2
+    nearest = [torch.cdist(x.flatten(1), digits.flatten(1)).min(1).values.mean() for x in (middle, blend)]
+    assert nearest[0] < 0.95 * nearest[1]
+
+
+def test_the_fitted_mixture_is_sampled_and_bounds_the_likelihood(learned: VAE, digits: Tensor) -> None:
+    """One Gaussian with the moments of N(0, I) gives the bound of N(0, I); the fitted mixture, nearer to the codes, a better one."""
+    model = VAE(ImageSpace(1, 8, 8), width=16, components=5)
+    model.load_state_dict(learned.state_dict(), strict=False)
+    model.eval()
+    with pytest.raises(BenchError, match="fit_prior"):
+        model.sample(2, SampleGenerator(0, 2))
+    torch.testing.assert_close(model.nll(digits), learned.nll(digits), rtol=0, atol=1.0)
+    torch.testing.assert_close(model.nll(digits).mean(), learned.nll(digits).mean(), rtol=1e-3, atol=0)
+    loader = [Batch(part) for part in digits.split(100)]
+    model.fit_prior(loader)
+    fitted = {name: tensor.clone() for name, tensor in model.prior.state_dict().items()}
+    assert model.nll(digits).mean() < learned.nll(digits).mean() - 0.5
+    assert not torch.equal(model.nll(digits[:3]), learned.nll(digits[:3]))
+    codes = model.prior.sample(SampleGenerator(0, 4000))
+    mean, log_variance = (part.detach() for part in model.posterior(digits))
+    torch.testing.assert_close(codes.mean(0), mean.mean(0), atol=0.1, rtol=0)
+    aggregate = mean.var(0) + log_variance.exp().mean(0)  # of a draw for each example
+    torch.testing.assert_close(codes.var(0), aggregate, atol=0.15, rtol=0.15)
+    model.fit_prior(loader)
+    for name, tensor in model.prior.state_dict().items():
+        assert torch.equal(tensor, fitted[name]), name
+
+
+def test_without_components_nothing_is_fitted(learned: VAE, digits: Tensor) -> None:
+    before = learned.sample(3, SampleGenerator(0, 3))
+    learned.fit_prior([Batch(digits)])
+    assert torch.equal(learned.sample(3, SampleGenerator(0, 3)), before)
+
+
 def test_wrong_options() -> None:
-    for wrong in ({"latent": 0}, {"beta": -1.0}, {"warm_up": 2.0}, {"likelihood": "bernoulli"}, {"learning_rate": 0.0}):
+    for wrong in (
+        {"latent": 0},
+        {"beta": -1.0},
+        {"warm_up": 2.0},
+        {"likelihood": "bernoulli"},
+        {"learning_rate": 0.0},
+        {"components": -1},
+    ):
         with pytest.raises(BenchError, match=next(iter(wrong))):
             VAE(VectorSpace(2), **wrong)

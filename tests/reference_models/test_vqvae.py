@@ -16,7 +16,8 @@ from bench.metrics.base import Evidence
 from bench.metrics.codes import CodeUsage
 from bench.model import Batch, BenchError, ImageSpace, SampleGenerator
 from bench.scoring import missing
-from reference_models.vqvae import VQVAE, Codebook, grid_halvings
+from reference_models.networks.codebook import Codebook, CodeCounter, usage_of
+from reference_models.vqvae import VQVAE, grid_halvings
 
 SPACE = ImageSpace(1, 8, 8)
 
@@ -74,9 +75,6 @@ def test_dead_entries_restart_at_encodings_of_the_batch() -> None:
         away = book.entries.norm(dim=1).max() > 100
         assert bool(away) == (step < 3), "unused for 4 batches at decay 1/2 is below 0.1"
     assert torch.cdist(book.entries, points).min(1).values.max() < 2
-    used, perplexity = book.in_use()
-    assert float(used) == 1
-    assert 1 < float(perplexity) <= 4
 
 
 def test_the_first_batch_fills_the_codebook() -> None:
@@ -86,6 +84,44 @@ def test_the_first_batch_fills_the_codebook() -> None:
     book.learn(encoded, book.quantise(encoded)[1])
     points = encoded.permute(0, 2, 3, 1).reshape(-1, 3)
     torch.testing.assert_close(torch.cdist(book.entries, points).min(1).values, torch.zeros(6), atol=0.02, rtol=0)
+
+
+def test_usage_of_known_counts() -> None:
+    """Four codes used equally are worth four; p of one and 1 - p of another are worth e to the binary entropy."""
+    used, perplexity = usage_of(torch.tensor([7, 7, 0, 7, 7]))
+    assert (float(used), float(perplexity)) == (pytest.approx(0.8), pytest.approx(4.0))
+    used, perplexity = usage_of(torch.tensor([0, 30, 10]))
+    assert float(used) == pytest.approx(2 / 3)
+    assert float(perplexity) == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))
+
+
+def test_codes_are_counted_over_an_epoch() -> None:
+    """A batch of two holds two codes, an epoch of four batches all eight; the next epoch begins at nothing."""
+    counter = CodeCounter(8, images=8)
+    for first in range(0, 8, 2):
+        counter.count(torch.tensor([[first], [first + 1]]))
+    assert counter.counts.tolist() == [1] * 8
+    for _ in range(3):
+        counter.count(torch.full((2, 3), 5))
+        assert counter.counts.tolist() == [1] * 8, "those of the complete epoch until the next one is"
+    counter.count(torch.full((2, 3), 2))
+    assert counter.counts.tolist() == [0, 0, 6, 0, 0, 18, 0, 0]
+
+
+def test_training_reports_the_codes_of_an_epoch_not_of_a_batch(digits: Tensor) -> None:
+    """Batches of one image, which has 4 codes on this grid: the report still sees all images since the beginning."""
+    torch.manual_seed(0)
+    model = VQVAE(SPACE, width=8, codes=16, grid=2, prior_width=16, autoencoder_share=0.5)
+    chosen = []
+    for image in digits[:40]:
+        losses = model.train_step(Batch(image[None]), 0.2)
+        chosen.append(int(model.counter.counts.sum()))
+    assert chosen == [4 * (i + 1) for i in range(40)]
+    assert float(losses["codes_used"]) * 16 > 4
+    assert float(losses["perplexity"]) > 4
+    before = int(model.counter.counts.sum())
+    model.train_step(Batch(digits[:10]), 0.9)
+    assert int(model.counter.counts.sum()) == before + 40, "the codes that the prior learns from are counted too"
 
 
 def test_gradients_pass_straight_through(digits: Tensor) -> None:
