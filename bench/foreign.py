@@ -137,6 +137,8 @@ def score_images(
 
     sets = {"fake": fake, "real": real} | ({} if known is None else {"train": known})
     features = ForeignFeatures(sets, make_extractor(part, device, real.data), device, watching)
+    if speed != "exact":
+        watching.phase(f"checking the extractor in {speed}")
     features.extractor = quicker(features.extractor, fake, real)
     _read_all(features, parts)
     warnings = input_warnings(fake, real) + ([] if known is None else warnings_of(known))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +102,9 @@ class ImageSet:
 
     def first(self, count: int) -> Images:
         """The pixels of the first ``count`` images, without those that cannot be read."""
-        walked = self._source.walk(range(min(count, len(self._source))), transparency="dropped")
-        return pack([image.pixels for image in walked if isinstance(image, Decoded)])
+        walked = self._source.walk(transparency="dropped")
+        found = list(itertools.islice((image.pixels for image in walked if isinstance(image, Decoded)), count))
+        return pack(found) if found else self.pixels  # which says that none can be read
 
     @property
     def pixels(self) -> Images:

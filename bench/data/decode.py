@@ -43,7 +43,10 @@ def decode(raw: bytes, transparency: Transparency = "white") -> Picture:
         _refuse_bombs(image)
         if image.format == "PNG":
             _verify_checksums(raw)
-        return Picture(to_array(image, transparency), image.format or "unknown", _is_transparent(image))
+        transparent = _is_transparent(image)
+        if transparency == "dropped":
+            image.info.pop("transparency", None)  # Pillow would warn that a palette loses it
+        return Picture(to_array(image, transparency), image.format or "unknown", transparent)
 
 
 def to_array(image: Image.Image, transparency: Transparency = "white") -> np.ndarray:

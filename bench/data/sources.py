@@ -137,12 +137,14 @@ def _in_threads(
     """``attempt`` of each index, in order; as many in advance as the largest image met so far lets fit into ``AHEAD_BYTES``."""
     threads = min(os.cpu_count() or 1, 16)
     waiting: collections.deque[Future[list[Decoded | Unreadable]]] = collections.deque()
-    todo, pending, largest = iter(indices), 0, TASK_BYTES
+    todo, pending = iter(indices), 0
+    largest = 0  # bytes of the largest image met; until there is one, threads take one at a time
     pool = ThreadPoolExecutor(max_workers=threads)
     try:
         while True:
-            size = min(max(TASK_BYTES // largest, 1), TASK)
-            while pending < max(min(AHEAD_BYTES // largest, AHEAD), threads * size):
+            size = min(max(TASK_BYTES // largest, 1), TASK) if largest else 1
+            ahead = min(AHEAD_BYTES // largest, AHEAD) if largest else threads
+            while pending < max(ahead, threads * size):
                 group = list(islice(todo, size))
                 if not group:
                     break
@@ -152,8 +154,7 @@ def _in_threads(
                 return
             found = waiting.popleft().result()
             pending -= len(found)
-            seen = max((item.pixels.nbytes for item in found if isinstance(item, Decoded)), default=largest)
-            largest = seen if largest == TASK_BYTES else max(largest, seen)
+            largest = max([largest, *(item.pixels.nbytes for item in found if isinstance(item, Decoded))])
             yield from found
     finally:  # also where whoever looks at them stops early
         pool.shutdown(cancel_futures=True)

@@ -34,7 +34,7 @@ def scores_renderable(scores: Scores) -> RenderableType:
     title = Text(_title(scores))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=title, title_justify="left")
     table.add_column("metric")
-    for header in ("value", "95 % interval", "n", "floor"):
+    for header in ("value", "95 % interval", "n", *(["floor"] if scores.floor else [])):
         table.add_column(header, justify="right", no_wrap=True)
     for measurement in scores.measurements:
         floor = scores.floor.get(measurement.name)
@@ -43,7 +43,7 @@ def scores_renderable(scores: Scores) -> RenderableType:
             format_number(measurement.value, 4),
             _interval(measurement),
             "" if measurement.n is None else f"{measurement.n:,}",
-            "" if floor is None else format_number(floor.value, 4),
+            *([] if not scores.floor else ["" if floor is None else format_number(floor.value, 4)]),
         )
     lines: list[RenderableType] = [table, Text(f"floor: {scores.floor_means}")]
     lines += [f"[yellow]warning:[/] {escape(warning)}" for warning in scores.warnings]
@@ -69,7 +69,9 @@ def scores_json(scores: Scores) -> str:
 
 
 def _set(each: ImageSet | StatisticsSet) -> dict[str, Any]:
-    if hasattr(each, "held"):
+    from bench.foreign_statistics import StatisticsSet
+
+    if isinstance(each, StatisticsSet):
         about = dataclasses.asdict(each.held.provenance)
         del about["source"]
         return {"name": each.name, "n": each.held.n, "sha256": about["data_sha256"], "statistics": about}

@@ -1,5 +1,6 @@
 """Images of mixed sizes and modes, from files or memory, to features in bounded memory; unreadable ones are named."""
 
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bench.features.cache import FeatureCache
 from bench.features.extract import extract
 from bench.features.files import extract_files
 from bench.features.module import ModuleExtractor
+from bench.features.resize import resize
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -132,17 +134,34 @@ def test_unreadable_files_are_named_and_counted(folder: Path) -> None:
         extract_files(EncodedImages(folder), extractor(), chosen=[0, 15])
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "LA", "RGBA", "P", "P with transparency", "1", "CMYK"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "LA", "RGBA", "P", "P with transparency", "P with several", "1", "CMYK"])
 def test_every_mode_is_read_as_pil_reads_it(tmp_path: Path, mode: str) -> None:
     """Which is how clean-fid and pytorch-fid read it: transparency is dropped, and counted where there was any."""
     path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
-    options = {"transparency": 3} if "with" in mode else {}
+    options = {"with transparency": {"transparency": 3}, "with several": {"transparency": bytes(range(256))}}
+    options = options.get(mode[2:], {})
     picture = Image.fromarray(noise(6, 7, 4 if mode in ("RGBA", "LA") else 3)).convert(mode.split()[0])
     picture.save(path, **options)
-    result = extract_files(EncodedImages(tmp_path), extractor())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = extract_files(EncodedImages(tmp_path), extractor())
     np.testing.assert_allclose(result.features["features"], one_by_one([path]), rtol=1e-4, atol=1e-5)
-    uses_transparency = mode in ("RGBA", "LA") or ("with" in mode and bool((np.asarray(picture) == 3).any()))
-    assert result.report.transparent == uses_transparency
+    seen = {"with transparency": [3], "with several": list(range(255))}.get(mode[2:], [])
+    assert result.report.transparent == (mode in ("RGBA", "LA") or bool(np.isin(np.asarray(picture), seen).any()))
+
+
+@pytest.mark.peer
+def test_pixels_are_those_of_clean_fid(tmp_path: Path) -> None:
+    """Decoded and resized to what Inception sees, with transparency, a palette, grey and a JPEG among them."""
+    utils = pytest.importorskip("cleanfid.utils")
+    for i, (mode, suffix) in enumerate([("RGBA", "png"), ("LA", "png"), ("P", "png"), ("L", "png"), ("RGB", "jpg")]):
+        Image.fromarray(noise(20, 31, 4)).convert(mode).save(tmp_path / f"{i}.{suffix}")
+    theirs = utils.ResizeDataset([str(path) for path in sorted(tmp_path.iterdir())], mode="clean")
+    images = list(EncodedImages(tmp_path).walk(transparency="dropped"))
+    assert len(images) == len(theirs) == 5
+    for image, their in zip(images, theirs, strict=True):
+        ours = resize(torch.from_numpy(image.pixels)[None], 299)[0].expand(3, -1, -1)
+        assert (ours - their).abs().max() < 1e-3
 
 
 def test_an_alpha_channel_that_hides_nothing_is_not_counted(tmp_path: Path) -> None:
