@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "show": suites.show,
     "report": suites.report,
     "score": scores.score,
+    "statistics": scores.statistics,
     "compare": compare.compare,
     "rank": rank.rank,
     "variance": variance.variance,

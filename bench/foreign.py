@@ -1,13 +1,14 @@
 """Score any sample set against any reference: images from folders, zips, arrays, data sets, or stored statistics.
 
-The same metrics, features and intervals as in suites, for samples that some other system made.
+The same metrics, features and intervals as in suites, for samples that some other system made. Images stream through the
+extractor; only metrics that look at pixels hold a whole set in memory.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,17 @@ import numpy as np
 
 from bench import registry
 from bench.config_file import find_config
-from bench.data.base import Data
 from bench.errors import BenchError, did_you_mean
 from bench.features.base import Extractor
-from bench.features.cache import FeatureCache
+from bench.features.extract import Progress
 from bench.features.fast import SpeedCheck, speed_up
 from bench.features.network import NetworkExtractor
-from bench.foreign_images import Images, ImageSet, Source, input_warnings, is_dataset, load_set, take
+from bench.foreign_features import Choice, ForeignData, ForeignEvidence, ForeignFeatures, Watching
+from bench.foreign_images import ImageSet, Source, input_warnings, is_dataset, load_set, warnings_of
 from bench.foreign_statistics import StatisticsSet, distance_of_statistics, distance_to_statistics, is_statistics
-from bench.metrics.base import Evidence
 from bench.plan import Part, extractor_named
 from bench.record import Measurement
-from bench.scoring import FeatureBank, make_metric, missing, said_by
+from bench.scoring import make_extractor, make_metric, missing, said_by
 from bench.space import ImageSpace
 from bench.suite import load_config
 
@@ -43,7 +43,8 @@ class Scores:
     """What scoring found.
 
     measurements: of the samples against the reference. floor: of real images against the reference, by the same protocol.
-    warnings: sentences for whoever reads the numbers.
+    warnings: sentences for whoever reads the numbers. train: what the model learned from, where that is known. extractor: what
+    looked at the images; None for two statistics files. seed, device: of what is drawn at random, and where it was computed.
     """
 
     samples: ImageSet | StatisticsSet
@@ -52,6 +53,10 @@ class Scores:
     floor: dict[str, Measurement]
     floor_means: str
     warnings: list[str]
+    train: ImageSet | None = None
+    extractor: Extractor | None = None
+    seed: int = 0
+    device: str = "cpu"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a measurement: metric, value, low, high, unit, n, direction, interval, note, floor."""
@@ -99,16 +104,23 @@ def score_images(
     speed: str = "exact",
     config: Path | None = None,
     on_phase: Callable[[str], None] | None = None,
+    on_images: Progress | None = None,
 ) -> Scores:
     """As ``score``, with everything that was found. strict: a corrupt image stops instead of being left out and named.
+    on_phase is told what is done next; on_images how many images of that are done, of how many.
 
     speed: "bfloat16", "compiled" or "bfloat16+compiled" runs the extractor's network so, if a check on up to 300 images of each
     side shows that the Fréchet distance keeps its value to 0.1 %; the first warning says what it showed. "exact": float32.
     """
     settings = load_config(find_config(config))
     metrics = (metrics,) if isinstance(metrics, str) else metrics
-    part, quicker = extractor_named(extractor, extractor_options), Quicker(speed)
+    part, quicker, watching = (
+        extractor_named(extractor, extractor_options),
+        Quicker(speed),
+        Watching(on_phase, on_images),
+    )
     parts = [Part(name=name, target=registry.find("metric", name).target) for name in metrics]
+    watching.phase("finding the images")
     fake, real = (
         StatisticsSet(str(source), Path(str(source)).expanduser())
         if is_statistics(source)
@@ -118,28 +130,47 @@ def score_images(
     if isinstance(fake, StatisticsSet) or isinstance(real, StatisticsSet):
         if speed != "exact":
             raise BenchError("--speed is checked on images of both sides, and a statistics file has none; leave it out")
-        return _of_statistics(fake, real, part, parts, device, on_phase)
+        return _of_statistics(fake, real, part, parts, device, watching)
     if train is None and isinstance(reference, str) and is_dataset(reference, settings):
         train = reference
     known = None if train is None else load_set(train, "train", settings, strict)
 
-    warnings = input_warnings(fake, real)
-    measure = functools.partial(
-        _measure, parts, part, quicker, data=real.data, device=device, seed=seed, on_phase=on_phase
-    )
-    measurements = measure(fake.images, real.images, known, warnings)
-    floor_images, floor_real, floor_means = _floor_sets(real, known, len(fake), seed)
-    floor = measure(floor_images, floor_real, None, [])
+    sets = {"fake": fake, "real": real} | ({} if known is None else {"train": known})
+    features = ForeignFeatures(sets, make_extractor(part, device, real.data), device, watching)
+    if speed != "exact":
+        watching.phase(f"checking the extractor in {speed}")
+    features.extractor = quicker(features.extractor, fake, real)
+    _read_all(features, parts)
+    warnings = input_warnings(fake, real) + ([] if known is None else warnings_of(known))
+    whole = {"fake": Choice(fake, "fake"), "real": Choice(real, "real")}
+    measure = functools.partial(_measure, parts, features, seed=seed, watching=watching)
+    measurements = measure(whole, None if known is None else Choice(known, "train"), warnings)
+    floor_sets, floor_means = _floor_sets(whole, known, seed)
+    floor = measure(floor_sets, None, [])
     if quicker.check is not None:
         warnings.insert(0, f"extractor in {speed}: {quicker.check}")
-    if len(floor_images) != len(fake):
+    if features.extractor.uncacheable is not None:
+        warnings.append(f"features are not cached: {features.extractor.uncacheable}")
+    if len(floor_sets["fake"]) != len(fake):
         warnings.append(
-            f"floor: taken with {len(floor_images)} images, not {len(fake)}; it is no bound for what depends on the number of "
+            f"floor: taken with {len(floor_sets['fake'])} images, not {len(fake)}; it is no bound for what depends on the number of "
             "images, as the Fréchet distance and the Vendi score do (those free of bias compare: fd_corrected, kid)"
         )
-    warnings += [f"{m.name}: {m.note}" for m in measurements if m.note]
+    warnings += _notes(measurements)
     warnings += _memorisation_warnings(fake, known, measurements)
-    return Scores(fake, real, measurements, {m.name: m for m in floor}, floor_means, warnings)
+    by_name = {m.name: m for m in floor}
+    return Scores(fake, real, measurements, by_name, floor_means, warnings, known, features.extractor, seed, device)
+
+
+def _read_all(features: ForeignFeatures, parts: list[Part]) -> None:
+    """One pass over each set, through the extractor where a metric will ask for its features."""
+    needs = frozenset[str]().union(*(make_metric(part).needs for part in parts))
+    of_features = bool(needs & {"features", "logits"})
+    for split in features.sets:
+        if of_features and (split != "train" or "train" in needs):
+            features.read(split)
+        else:
+            features.look(split)
 
 
 def _of_statistics(
@@ -148,25 +179,27 @@ def _of_statistics(
     extractor: Part,
     parts: list[Part],
     device: str,
-    on_phase: Callable[[str], None] | None,
+    watching: Watching,
 ) -> Scores:
     """The Fréchet distance, where a mean and a covariance stand for one set or both."""
+    used: Extractor | None = None
     if isinstance(fake, StatisticsSet) and isinstance(real, StatisticsSet):
         measurements, warnings = distance_of_statistics(fake.path, real.path)
     else:
         images, statistics, split = (real, fake, "real") if isinstance(fake, StatisticsSet) else (fake, real, "fake")
         assert isinstance(images, ImageSet)
         assert isinstance(statistics, StatisticsSet)
-        bank = FeatureBank({split: images.images}, extractor, True, device, FeatureCache(), on_phase, images.data)
-        measurements, warnings = distance_to_statistics(bank, statistics.path, split)
-        if images.report is not None and images.report.corrupt:
-            warnings.insert(0, images.report.summary())
+        used = make_extractor(extractor, device, images.data)
+        features = ForeignFeatures({split: images}, used, device, watching)
+        measurements, warnings = distance_to_statistics(features, statistics.path, split)
+        warnings = warnings_of(images) + warnings
     left_out = [part.name for part in parts if part.name != "frechet"]
     if left_out:
         warnings.append(
             f"{', '.join(left_out)} left out: a mean and a covariance suffice for the Fréchet distance only"
         )
-    return Scores(fake, real, measurements, {}, "none: statistics alone cannot be split", warnings)
+    none = "none: statistics alone cannot be split"
+    return Scores(fake, real, measurements, {}, none, warnings, extractor=used, device=device)
 
 
 class Quicker:
@@ -176,63 +209,53 @@ class Quicker:
         if speed not in SPEEDS:
             raise BenchError(f"unknown speed '{speed}'; {did_you_mean(speed, SPEEDS)}")
         self._ways = set(speed.split("+"))
-        self._extractor: Extractor | None = None
         self.check: SpeedCheck | None = None
 
-    def __call__(self, extractor: Extractor, real: Images, fake: Images) -> Extractor:
+    def __call__(self, extractor: Extractor, fake: ImageSet, real: ImageSet) -> Extractor:
         if "exact" in self._ways:
             return extractor
-        if self._extractor is None:
-            if not isinstance(extractor, NetworkExtractor):
-                raise BenchError(f"the extractor '{extractor.name}' cannot be sped up; leave out --speed")
-            if not (isinstance(real, np.ndarray) and isinstance(fake, np.ndarray)):
-                raise BenchError("--speed is checked on images of one size; leave it out, or resize them first")
-            self._extractor, self.check = speed_up(
-                extractor,
-                real[:CHECKED],
-                fake[:CHECKED],
-                bfloat16="bfloat16" in self._ways,
-                compiled="compiled" in self._ways,
-            )
-        return self._extractor
+        if not isinstance(extractor, NetworkExtractor):
+            raise BenchError(f"the extractor '{extractor.name}' cannot be sped up; leave out --speed")
+        some_real, some_fake = real.first(CHECKED), fake.first(CHECKED)
+        if not (isinstance(some_real, np.ndarray) and isinstance(some_fake, np.ndarray)):
+            raise BenchError("--speed is checked on images of one size; leave it out, or resize them first")
+        quick, self.check = speed_up(
+            extractor,
+            some_real,
+            some_fake,
+            bfloat16="bfloat16" in self._ways,
+            compiled="compiled" in self._ways,
+        )
+        return quick
 
 
 def _measure(
     parts: list[Part],
-    extractor: Part,
-    quicker: Quicker,
-    fake: Images,
-    real: Images,
-    train: ImageSet | None,
+    features: ForeignFeatures,
+    sets: Mapping[str, Choice],
+    train: Choice | None,
     warnings: list[str],
     *,
-    data: Data | None,
-    device: str,
     seed: int,
-    on_phase: Callable[[str], None] | None,
+    watching: Watching,
 ) -> list[Measurement]:
-    """All metrics on one pair of sets, from one feature pass. data: what an extractor that is trained on data learns from."""
-    splits: dict[str, Any] = {"real": real, "fake": fake}
-    if train is not None:
-        splits["train"] = train.images
-    bank = FeatureBank(splits, extractor, True, device, FeatureCache(), on_phase, data)
-    bank.extractor = quicker(bank.extractor, real, fake)
-    uniform = isinstance(fake, np.ndarray) and isinstance(real, np.ndarray) and fake.shape[1:] == real.shape[1:]
-    space = ImageSpace(fake.shape[3], fake.shape[1], fake.shape[2]) if uniform else None  # type: ignore[union-attr]
-    sets = Data(
-        "reference",
-        space,  # type: ignore[arg-type]
-        train=train.images if train is not None else real,  # type: ignore[arg-type]
-        test=real,  # type: ignore[arg-type]
-    )
-    evidence = Evidence(
-        data=sets,
-        samples=fake,  # type: ignore[arg-type]
-        features=bank,
-        extractor=bank.name,
-        layers=bank.layers,
+    """All metrics on one pair of sets, ``fake`` and ``real``."""
+    fake, real = sets["fake"], sets["real"]
+    chosen = {**sets, "train": train if train is not None else real}
+    rows = {split: features.part(choice.split, choice.rows) for split, choice in chosen.items()}
+    shape = fake.images.shape if fake.images.shape == real.images.shape else None
+    evidence = ForeignEvidence(
+        fake,
+        data=ForeignData(
+            None if shape is None else ImageSpace(shape[2], shape[0], shape[1]),
+            {"train": chosen["train"], "test": real},
+        ),
+        features=lambda split, layer: rows[split](layer),
+        extractor=features.name,
+        layers=features.layers,
         seed=seed,
-        device=device,
+        device=features.device,
+        version=features.extractor.version,
     )
     found: list[Measurement] = []
     for part in parts:
@@ -243,8 +266,7 @@ def _measure(
         if lacking:
             warnings.append(f"{part.name} left out: it needs {', '.join(sorted(lacking))}")
             continue
-        if on_phase:
-            on_phase(part.name)
+        watching.phase(part.name)
         try:
             found += metric.measure(evidence)
         except MemoryError:
@@ -254,20 +276,28 @@ def _measure(
     return found
 
 
-def _floor_sets(real: ImageSet, train: ImageSet | None, n: int, seed: int) -> tuple[Images, Images, str]:
+def _floor_sets(whole: Mapping[str, Choice], train: ImageSet | None, seed: int) -> tuple[dict[str, Choice], str]:
     """Real images scored as if they were samples: training images if known, else one half of the reference."""
     rng = np.random.default_rng(seed)
+    n, real = len(whole["fake"]), whole["real"].images
     if train is not None:
         order = rng.permutation(len(train))[:n]
-        return take(train.images, order), real.images, f"{len(order)} training images against the reference"
+        means = f"{len(order)} training images against the reference"
+        return {"fake": Choice(train, "train", order), "real": whole["real"]}, means
     order = rng.permutation(len(real))
     half = len(real) // 2
     fake, rest = order[: min(n, half)], order[half:]
-    return (
-        take(real.images, fake),
-        take(real.images, rest),
-        f"{len(fake)} images of the reference against {len(rest)} others of it",
-    )
+    means = f"{len(fake)} images of the reference against {len(rest)} others of it"
+    return {"fake": Choice(real, "real", fake), "real": Choice(real, "real", rest)}, means
+
+
+def _notes(measurements: list[Measurement]) -> list[str]:
+    """What measurements say of themselves, each sentence once with the names of all that say it."""
+    names: dict[str, list[str]] = {}
+    for measurement in measurements:
+        if measurement.note:
+            names.setdefault(measurement.note, []).append(measurement.name)
+    return [f"{', '.join(of)}: {note}" for note, of in names.items()]
 
 
 def _memorisation_warnings(fake: ImageSet, train: ImageSet | None, measurements: list[Measurement]) -> list[str]:
@@ -275,16 +305,10 @@ def _memorisation_warnings(fake: ImageSet, train: ImageSet | None, measurements:
     if train is None:
         return []
     warnings = []
-    known = {_in_colour(image) for image in train.images}
-    copies = sum(_in_colour(image) in known for image in fake.images)
+    known = set(train.report.digests)
+    copies = sum(digest in known for digest in fake.report.digests)
     if copies:
         warnings.append(f"{copies} of {len(fake)} samples equal a training image pixel by pixel")
     if any(m.name.startswith("memorised") and m == 1 for m in measurements):
         warnings.append("the samples are closer to training images than new data are: distances reward this copying")
     return warnings
-
-
-def _in_colour(image: np.ndarray) -> tuple[int, int, bytes]:
-    """Height, width and the bytes of three channels: a grey image saved in colour is the same image."""
-    height, width, channels = image.shape
-    return height, width, np.ascontiguousarray(np.broadcast_to(image, (height, width, max(3, channels)))).tobytes()

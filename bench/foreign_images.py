@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
+import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
 
 from bench import registry
 from bench.data.base import Data
-from bench.data.images import ImageReport, load_images
+from bench.data.decode import pack
+from bench.data.images import ImageReport, load_images, open_images
+from bench.data.sources import ArrayImages, Decoded, EncodedImages
+from bench.data.split import content_key
 from bench.errors import BenchError
+from bench.features.base import Extractor
+from bench.features.cache import FeatureCache
+from bench.features.extract import Progress
+from bench.features.files import extract_files
 from bench.space import ImageSpace
 from bench.suite import Config
 
@@ -19,44 +27,134 @@ Source = str | Path | np.ndarray
 Images = np.ndarray | list[np.ndarray]
 
 
-@dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """Decoded images: uint8 ``(N, H, W, C)``, or a list of ``(H, W, C)`` of mixed sizes; and where they come from.
+    """Images of one source, which pass through memory as often as somebody looks at them: a folder or zip is never held whole
+    unless a metric asks for its ``pixels``.
 
-    report: of files. data: the whole data set that they are a split of, if they are.
+    name: as the user called it. data: the whole data set that they are a split of, if they are.
     """
 
-    name: str
-    images: Images
-    report: ImageReport | None = None
-    data: Data | None = None
+    def __init__(
+        self, name: str, source: EncodedImages | ArrayImages, strict: bool = False, data: Data | None = None
+    ) -> None:
+        self.name, self.data = name, data
+        self._source, self._strict = source, strict
+        self._report: ImageReport | None = None
+        self._pixels: Images | None = None
 
     def __len__(self) -> int:
-        return len(self.images)
+        """Images that can be read."""
+        return len(self.report.names)
+
+    @property
+    def report(self) -> ImageReport:
+        """What they are; decodes each of them once where that has not been done. Digests are ``colour_key``."""
+        if self._report is None:
+            self.features(None)
+        assert self._report is not None
+        return self._report
+
+    @property
+    def known(self) -> bool:
+        """Whether the report is there already."""
+        return self._report is not None
+
+    @property
+    def listed(self) -> int:
+        """Images by name; some may turn out to be unreadable."""
+        return len(self._source)
+
+    def features(
+        self,
+        extractor: Extractor | None,
+        device: str = "cpu",
+        batch_size: int = 64,
+        cache: FeatureCache | None = None,
+        progress: Progress | None = None,
+        rows: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Layer -> float32 ``(N, width)`` of all readable images, or of the ``rows`` among them. Without an extractor: nothing, but
+        the report is there afterwards."""
+        chosen = None if rows is None else [self._readable[row] for row in rows]
+        found = extract_files(
+            self._source,
+            extractor,
+            device,
+            batch_size,
+            progress,
+            chosen=chosen,
+            strict=self._strict,
+            cache=cache,
+            key=colour_key,
+            where=self.name,
+        )
+        if rows is None:
+            self._report = found.report
+        return found.features
+
+    @property
+    def _readable(self) -> list[int]:
+        """Where in the source each readable image is."""
+        if not self.report.corrupt:
+            return list(range(len(self._source)))
+        corrupt = {name for name, _ in self.report.corrupt}
+        return [index for index, name in enumerate(self._source.names) if name not in corrupt]
+
+    def first(self, count: int) -> Images:
+        """The pixels of the first ``count`` images, without those that cannot be read."""
+        walked = self._source.walk(transparency="dropped")
+        found = list(itertools.islice((image.pixels for image in walked if isinstance(image, Decoded)), count))
+        return pack(found) if found else self.pixels  # which says that none can be read
+
+    @property
+    def pixels(self) -> Images:
+        """All images in memory: uint8 ``(N, H, W, C)``, or a list of ``(H, W, C)`` of mixed sizes. Kept once asked for."""
+        if isinstance(self._source, ArrayImages):
+            return self._source.images
+        if self._pixels is None:
+            self._pixels, _ = load_images(self._source.path, strict=self._strict, transparency="dropped")
+        return self._pixels
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """``(H, W, C)`` of each image of ``pixels``; None where sizes differ."""
+        heights, widths, channels = zip(*self.report.shapes, strict=True)
+        one_size = len(set(heights)) == len(set(widths)) == 1
+        return (heights[0], widths[0], max(channels)) if one_size else None
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) over the digests of all images in order: the same for a folder, zip or array of equal images."""
+        return hashlib.sha256(b"".join(self.report.digests)).hexdigest()
+
+
+def colour_key(image: np.ndarray) -> bytes:
+    """Digest of ``(H, W, C)`` pixels in three channels: a grey image saved in colour is the same image."""
+    height, width, channels = image.shape
+    return content_key(np.broadcast_to(image, (height, width, max(3, channels))))
 
 
 def load_set(source: Source, split: str, config: Config, strict: bool = False) -> ImageSet:
-    """Decode a source. A path that exists wins over a data set of the same name."""
+    """Find a source; folders and zips are decoded later. A path that exists wins over a data set of the same name."""
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 4 or source.shape[-1] not in (1, 3) or len(source) == 0:
             raise BenchError(
                 f"an image array must be uint8 (N, H, W, C) with C 1 or 3, got {source.dtype} {source.shape}"
             )
-        return ImageSet("array", source)
+        return ImageSet("array", ArrayImages(source))
     if not isinstance(source, str | Path):
         raise BenchError(
             f"images must be a uint8 numpy array (N, H, W, C), a path or the name of a data set, not {type(source).__name__}"
         )
     path = Path(source).expanduser()
     if path.exists():
-        images, report = load_images(path, strict=strict)
-        return ImageSet(str(source), images, report)
+        return ImageSet(str(source), open_images(path), strict)
     if isinstance(source, str) and is_dataset(source, config):
         target, options = config.dataset_source(source)
         data = registry.load(target)(**options).load()
         if not isinstance(data.space, ImageSpace):
             raise BenchError(f"data set '{source}' holds {data.space}, but `bench score` scores images")
-        return ImageSet(f"{source} ({split})", getattr(data, split), data=data)
+        return ImageSet(f"{source} ({split})", ArrayImages(getattr(data, split)), data=data)
     near = difflib.get_close_matches(str(source), {*config.datasets, *registry.entries("dataset")}, n=1, cutoff=0.5)
     remedy = f"did you mean '{near[0]}'?" if near else "give a folder, zip, npz, npy or a name of `bench list datasets`"
     raise BenchError(f"'{source}' is neither a file, a folder nor a data set; {remedy}")
@@ -70,12 +168,22 @@ def take(images: Images, order: np.ndarray) -> Images:
     return images[order] if isinstance(images, np.ndarray) else [images[i] for i in order]
 
 
+def warnings_of(images: ImageSet) -> list[str]:
+    """What a reader must know about one set."""
+    warnings = []
+    if images.report.corrupt:
+        warnings.append(images.report.summary())
+    if images.report.transparent:
+        warnings.append(
+            f"{images.report.transparent} of {len(images)} images from {images.name} had transparency, which was dropped, as clean-fid "
+            "and pytorch-fid do"
+        )
+    return warnings
+
+
 def input_warnings(fake: ImageSet, real: ImageSet) -> list[str]:
     """What about the two sets makes their comparison doubtful."""
-    warnings = []
-    for images in (fake, real):
-        if images.report is not None and images.report.corrupt:
-            warnings.append(images.report.summary())
+    warnings = warnings_of(fake) + warnings_of(real)
     if len(fake) != len(real):
         warnings.append(
             f"{len(fake)} samples against {len(real)} reference images: distances with other counts are not comparable"
@@ -89,6 +197,6 @@ def input_warnings(fake: ImageSet, real: ImageSet) -> list[str]:
 
 def _lossy(images: ImageSet) -> float | None:
     """Share of JPEG files; None where files are unknown (arrays)."""
-    if images.report is None or "array" in images.report.formats:
+    if "array" in images.report.formats:
         return None
     return images.report.formats.get("JPEG", 0) / max(sum(images.report.formats.values()), 1)

@@ -1,24 +1,38 @@
-"""Scoring of and against statistics files: a mean and a covariance instead of images, as papers publish them."""
+"""Scoring of and against statistics files: a mean and a covariance instead of images, as papers publish them; and writing them."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.errors import BenchError
-from bench.features.reference import Provenance, ReferenceStatistics
+from bench.config_file import find_config
+from bench.errors import BenchError, did_you_mean
+from bench.features.extract import Progress
+from bench.features.reference import Provenance, ReferenceStatistics, with_suffix
+from bench.foreign_features import ForeignFeatures, Watching
+from bench.foreign_images import Source, load_set, warnings_of
+from bench.metrics.base import Evidence
 from bench.metrics.frechet import FrechetTo
+from bench.metrics.layers import first_layer
 from bench.metrics.streaming import Moments
+from bench.plan import extractor_named
 from bench.record import Measurement
-from bench.scoring import FeatureBank
+from bench.scoring import make_extractor
+from bench.suite import load_config
 
 LAYERS = ("pool", "mid", "final")
 """Where a foreign file does not name its layer: the first of these that the extractor has with the file's width."""
+
+USUAL = ("mid", "final", "pool")
+"""What the metric ``frechet`` looks at, in this order."""
 
 MARKS = ({"mu", "sigma"}, {"feats"})
 
@@ -31,7 +45,11 @@ class StatisticsSet:
     path: Path
 
     def __len__(self) -> int:
-        return ReferenceStatistics.load(self.path).n or 0
+        return self.held.n or 0
+
+    @functools.cached_property
+    def held(self) -> ReferenceStatistics:
+        return ReferenceStatistics.load(self.path)
 
 
 def is_statistics(source: Any) -> bool:
@@ -49,7 +67,9 @@ def is_statistics(source: Any) -> bool:
     return any(marks <= names for marks in MARKS) and "arr_0" not in names
 
 
-def distance_to_statistics(bank: FeatureBank, path: Path, split: str = "fake") -> tuple[list[Measurement], list[str]]:
+def distance_to_statistics(
+    bank: ForeignFeatures, path: Path, split: str = "fake"
+) -> tuple[list[Measurement], list[str]]:
     """Fréchet distance of the features ``bank(split, layer)`` to a statistics file, and what its reader must know.
 
     split: ``fake`` where the file is the reference, ``real`` where it stands for the samples. The layer is the one that the
@@ -87,6 +107,55 @@ def distance_of_statistics(samples: Path, reference: Path) -> tuple[list[Measure
     return _distance(fake, real, _name(known) if known else None, known.layer if known else None, warnings)
 
 
+def write_statistics(
+    reference: Source,
+    output: str | os.PathLike[str],
+    extractor: str = "effnetlite0",
+    layer: str | None = None,
+    split: str | None = None,
+    *,
+    extractor_options: dict[str, Any] | None = None,
+    device: str = "cpu",
+    strict: bool = False,
+    force: bool = False,
+    config: Path | None = None,
+    on_phase: Callable[[str], None] | None = None,
+    on_images: Progress | None = None,
+) -> tuple[Path, ReferenceStatistics, list[str]]:
+    """Write the mean and covariance of a reference's features -> (file, what it holds, what about the images must be known).
+
+    layer: default the one that the Fréchet distance of a suite looks at. split: of a data set, train or test (the default); of
+    anything else a word for the file. force: write over a file that is there. Raises BenchError for unusable input.
+    """
+    path = with_suffix(output)
+    if path.exists() and not force:
+        raise BenchError(f"{path} is there already; give --force to write over it, or another name")
+    if is_statistics(reference):
+        raise BenchError(f"{reference} holds statistics already; give the images that they are to be made of")
+    settings = load_config(find_config(config))
+    part, watching = extractor_named(extractor, extractor_options), Watching(on_phase, on_images)
+    watching.phase("finding the images")
+    named = isinstance(reference, str) and not Path(reference).expanduser().exists()
+    if named and split not in (None, "test", "train"):
+        raise BenchError(f"--split: a data set has no '{split}'; {did_you_mean(str(split), ('test', 'train'))}")
+    split = (split or "test") if named else split
+    images = load_set(reference, split or "test", settings, strict)
+    features = ForeignFeatures({"real": images}, make_extractor(part, device, images.data), device, watching)
+    evidence = Evidence(None, None, features, features.name, features.layers)  # type: ignore[arg-type]  # for the names alone
+    layer = first_layer(evidence, layer, USUAL)
+    values = features("real", layer)
+    made = ReferenceStatistics.of_features(
+        values, features.extractor, layer, data=images.name, data_sha256=images.sha256, split=split
+    )
+    warnings = warnings_of(images)
+    if len(values) <= values.shape[1]:
+        warnings.append(
+            f"{len(values)} images are few for {values.shape[1]} dimensions: the covariance is singular, and distances to it are "
+            "mostly bias"
+        )
+    return made.save(path), made, warnings
+
+
 def _name(provenance: Provenance) -> str | None:
     """The extractor's name, with the resizing of Inception's where a file is older than that being part of it."""
     legacy = re.search(r"resize=(legacy_\w+)", provenance.extractor_version or "")
@@ -114,7 +183,7 @@ def _distance(
     return [measured], warnings
 
 
-def _layer(statistics: ReferenceStatistics, bank: FeatureBank) -> str:
+def _layer(statistics: ReferenceStatistics, bank: ForeignFeatures) -> str:
     named = statistics.provenance.layer if statistics.provenance.extractor is not None else None
     if named is not None:
         return named

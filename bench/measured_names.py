@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 from bench import registry
@@ -56,7 +57,7 @@ def likely_names(metrics: Sequence[str], extractors: Sequence[str]) -> list[str]
 
 def _endings(extractors: Iterable[str]) -> list[str]:
     """How extractors are called behind the name of a measurement."""
-    return [name.replace("-", "_") for name in extractors]
+    return [re.sub(r"[-:./]", "_", name) for name in extractors]
 
 
 def _begins(name: str, stem: str) -> bool:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from bench import provenance, registry
 from bench.data.base import Data, Dataset
 from bench.errors import BenchError, did_you_mean
+from bench.extractor_names import extractor_source
 from bench.options import check_fields, check_parameters
 from bench.prices import Price
 from bench.suite import FLOOR, SEEDS, Config, Suite, Target
@@ -162,9 +163,7 @@ def plan(
         if not 0 <= seed < SEEDS:
             raise BenchError(f"--seeds: {seed} is no seed; take whole numbers from 0 to {SEEDS - 1}")
     rows = _rows(suite, models)
-    extractors = tuple(
-        _extractor(c.name, registry.find("extractor", c.name).target, c.options) for c in suite.extractor
-    )
+    extractors = tuple(_extractor(c.name, *extractor_source(c.name, c.options)) for c in suite.extractor)
     metrics = tuple(
         _metric(c.name, registry.find("metric", c.name).target, c.options, extractors, suite.samples)
         for c in suite.metrics
@@ -281,24 +280,12 @@ def with_present_code(trial: Trial) -> Trial:
     return trial.model_copy(update={"extractors": extractors, "metrics": metrics})
 
 
-VARIANTS = {"timm": "model", "dinov2": "variant", "clip": "variant", "inception": "mode"}
-"""Extractors that come in several kinds, and the option that chooses one."""
-
-
 def extractor_named(name: str, options: Mapping[str, Any] | None = None) -> Part:
-    """The extractor of one name: ``timm:resnet18``, ``dinov2-vits14``, ``clip-vitb32``, ``inception-legacy_tensorflow``, or any that is
-    registered. Raises BenchError for an unknown name, options that it lacks, or one that it cannot do without."""
-    given = dict(options or {})
-    base, chosen = next(
-        ((base, name[len(base) + 1 :]) for base in VARIANTS if name.startswith((f"{base}:", f"{base}-"))), (name, "")
-    )
-    if chosen and name not in registry.entries("extractor"):
-        name, given = base, {VARIANTS[base]: chosen, **given}
-    part = Part(name=name, target=registry.find("extractor", name).target, options=given)
-    if name == "timm" and "model" not in given:
-        raise BenchError("extractor 'timm' needs the name of a network; write for example timm:resnet18")
-    check_parameters(f"extractor '{name}'", registry.load(part.target), part.options)
-    return part
+    """The extractor of one name (see ``extractor_source``). Raises BenchError for an unknown name, options that it lacks, or one
+    that it cannot do without."""
+    target, given = extractor_source(name, options)
+    check_parameters(f"extractor '{name}'", registry.load(target), given)
+    return Part(name=name, target=target, options=given)
 
 
 def _extractor(name: str, target: str, options: dict[str, Any]) -> Part:

@@ -12,8 +12,9 @@ import torch
 from bench import provenance, registry
 from bench.data.base import Data
 from bench.errors import BenchError
+from bench.features.base import Extractor
 from bench.features.cache import FeatureCache
-from bench.features.extract import extract
+from bench.features.extract import Progress, extract
 from bench.metrics.base import Evidence
 from bench.model import Conditional, HasCodes, HasLatent, HasLikelihood, HasStyle, Reconstructs, TextConditional
 from bench.plan import Part, Trial
@@ -42,11 +43,12 @@ class FeatureBank:
         cache: FeatureCache | None = None,
         on_phase: Callable[[str], None] | None = None,
         data: Data | None = None,
+        on_images: Progress | None = None,
     ) -> None:
-        """data: for an extractor that is trained on the data set at hand (``needs_data``)."""
+        """data: for an extractor that is trained on the data set at hand (``needs_data``). on_images: told how many are done."""
         self._splits = splits
         self._features: dict[str, dict[str, np.ndarray]] = {}
-        self._device, self._cache, self._on_phase = device, cache, on_phase
+        self._device, self._cache, self._on_phase, self._on_images = device, cache, on_phase, on_images
         self.extractor: Any = None
         self.name: str | None = None
         self.layers: dict[str, int] = {}
@@ -55,14 +57,7 @@ class FeatureBank:
             flat = splits["real"].reshape(len(splits["real"]), -1)
             self.layers = {RAW: flat.shape[1]}
         elif part is not None:
-            extractor = registry.load(part.target)
-            needed = {"data": data} if getattr(extractor, "needs_data", False) else {}
-            if needed and data is None:
-                raise BenchError(
-                    f"extractor '{part.name}' is trained on the labelled data of the reference; give the name of a data set "
-                    "as the reference, or choose another extractor"
-                )
-            self.extractor = extractor(**needed, **part.options).to(torch.device(device))
+            self.extractor = make_extractor(part, device, data)
             self.name, self.layers = self.extractor.name, self.extractor.layers
 
     @property
@@ -84,11 +79,7 @@ class FeatureBank:
 
     def of(self, images: np.ndarray, layer: str) -> np.ndarray:
         """Features of any other uint8 images ``(N, H, W, C)``: reconstructions, interpolations."""
-        return self._of_one_size(images)[layer]
-
-    @property
-    def _batch(self) -> int:
-        return CPU_BATCH if self._device == "cpu" else GPU_BATCH
+        return self._of_images(images)[layer]
 
     def _extract(self, split: str) -> dict[str, np.ndarray]:
         array = self._splits[split]
@@ -96,26 +87,29 @@ class FeatureBank:
             return {RAW: array.reshape(len(array), -1).astype(np.float32)}
         if self._on_phase:
             self._on_phase(f"features of {len(array)} {split} images")
+        return self._of_images(array, self._on_images)
 
-        if isinstance(array, np.ndarray):
-            return self._of_one_size(array)
-        return self._of_mixed_sizes(array)
-
-    def _of_one_size(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def _of_images(self, images: np.ndarray, progress: Progress | None = None) -> dict[str, np.ndarray]:
         read = extract if self._cache is None else self._cache.features
-        return read(images, self.extractor, self._device, self._batch)
+        return read(images, self.extractor, self._device, batch_size_on(self._device), progress)
 
-    def _of_mixed_sizes(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Images of each size in one pass; the extractor resizes every one to its own input size."""
-        whole = {layer: np.empty((len(images), width), np.float32) for layer, width in self.layers.items()}
-        sizes: dict[tuple[int, ...], list[int]] = {}
-        for i, image in enumerate(images):
-            sizes.setdefault(image.shape, []).append(i)
-        for members in sizes.values():
-            found = self._of_one_size(np.stack([images[i] for i in members]))
-            for layer, features in found.items():
-                whole[layer][members] = features
-        return whole
+
+def make_extractor(part: Part, device: str, data: Data | None = None) -> Extractor:
+    """The extractor with its options, on a device. data: for one that is trained on the data set at hand (``needs_data``)."""
+    extractor = registry.load(part.target)
+    needed = {"data": data} if getattr(extractor, "needs_data", False) else {}
+    if needed and data is None:
+        raise BenchError(
+            f"extractor '{part.name}' is trained on the labelled data of the reference; give the name of a data set "
+            "as the reference, or choose another extractor"
+        )
+    made: Extractor = extractor(**needed, **part.options).to(torch.device(device))
+    return made
+
+
+def batch_size_on(device: str) -> int:
+    """Images that an extractor is given at once."""
+    return CPU_BATCH if device == "cpu" else GPU_BATCH
 
 
 def missing(needs: frozenset[str], evidence: Evidence) -> set[str]:
@@ -146,13 +140,14 @@ def gather(
     model: Any,
     cache: FeatureCache | None,
     on_phase: Callable[[str], None] | None = None,
+    on_images: Progress | None = None,
 ) -> list[Evidence]:
     """All that metrics may look at for one trial, once for each extractor; data that no network reads: once."""
     is_image = isinstance(data.space, ImageSpace)
     splits = {"real": data.test, "fake": samples, "train": data.train}
     found = []
     for part in (trial.extractors if is_image else ()) or (None,):
-        bank = FeatureBank(splits, part, is_image, trial.device, cache, on_phase, data)
+        bank = FeatureBank(splits, part, is_image, trial.device, cache, on_phase, data, on_images)
         found.append(
             Evidence(
                 data=data,

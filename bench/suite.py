@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bench import registry
 from bench.config_file import read_toml
 from bench.errors import BenchError, did_you_mean
+from bench.extractor_names import extractor_source
 from bench.measured_names import likely_names, may_measure
 from bench.prices import Price
 
@@ -350,7 +351,11 @@ def _check_names(config: Config, path: Path) -> None:
         for i, metric in enumerate(suite.metrics):
             check("metric", metric.name, f"{where}.metrics[{i}]")
         for i, extractor in enumerate(suite.extractor):
-            check("extractor", extractor.name, f"{where}.extractor" + (f"[{i}]" if len(suite.extractor) > 1 else ""))
+            key = f"{where}.extractor" + (f"[{i}]" if len(suite.extractor) > 1 else "")
+            try:
+                extractor_source(extractor.name, extractor.options)
+            except BenchError as error:
+                raise BenchError(f"{path}: key '{key}': {error}") from error
         _check_measured(suite, f"{path}: key '{where}")
     if config.gate and config.gate.suite not in config.suites:
         raise BenchError(

@@ -196,7 +196,7 @@ def _save(run: State, model: GenerativeModel, samples: np.ndarray) -> None:
 def _score(run: State, data: Data, samples: np.ndarray, model: GenerativeModel, metrics: list[plan.Part]) -> list[str]:
     with run.stage("scoring"):
         cache = FeatureCache()
-        evidence = gather(run.trial, data, samples, model, cache, run.phase)
+        evidence = gather(run.trial, data, samples, model, cache, run.phase, run.images)
         found, seconds, errors = score(run.trial, metrics, evidence, run.phase)
     run.quality += found
     run.scoring_seconds |= seconds

@@ -1,12 +1,17 @@
 """`bench score`: anybody's images, from every kind of place, with the warnings that belong to them."""
 
+import dataclasses
+import hashlib
 import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +21,20 @@ from rich.console import Console
 
 import bench
 from bench.data.digits import Digits
+from bench.data.sources import EncodedImages
 from bench.errors import BenchError
 from bench.features.classifier import DatasetClassifier
 from bench.features.effnetlite0 import EfficientNetLite0Extractor
 from bench.features.extract import extract
+from bench.features.files import extract_files
 from bench.features.reference import Provenance, ReferenceStatistics
 from bench.foreign import score_images
+from bench.foreign_images import colour_key
+from bench.foreign_statistics import write_statistics
 from bench.metrics import frechet_distance, kernel_distance
+from bench.report.image_progress import ImageProgress
 from bench.report.numbers import format_number
-from bench.report.scores import scores_renderable
+from bench.report.scores import scores_json, scores_renderable
 
 METRICS = ("frechet", "kernel")
 
@@ -198,6 +208,121 @@ def test_statistics_may_stand_for_samples_too(sets, tmp_path):
     assert any("does not say with which weights" in warning for warning in foreign.warnings)
 
 
+def run(place, *words, **more):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "bench.cli", *map(str, words)]
+    return subprocess.Popen(
+        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
+    )
+
+
+def test_written_statistics_stand_for_their_images(digits, tmp_path):
+    """The distance of 250 images to a file is that to its 250 images: 112 dimensions, so no covariance is singular."""
+    reference = as_folder(digits.train[:250], tmp_path / "reference")
+    samples = as_npy(digits.train[250:500], tmp_path)
+    done = run(tmp_path, "statistics", "reference", "--output", "stats")
+    said, complaints = done.communicate(timeout=90)
+    assert done.returncode == 0, complaints
+    assert said == "stats.npz: 250 images of reference, layer 'mid' of effnetlite0 (112 numbers)\n"
+    assert complaints == ""
+    due, found = (score_images(samples, each, ("frechet",)) for each in (reference, tmp_path / "stats.npz"))
+    assert found.measurements[0].name == due.measurements[0].name
+    assert float(found.measurements[0]) == pytest.approx(float(due.measurements[0]), rel=1e-10)
+    extractor = EfficientNetLite0Extractor()
+    about = ReferenceStatistics.load(tmp_path / "stats.npz").provenance
+    assert about == Provenance(
+        "effnetlite0",
+        extractor.version,
+        "mid",
+        "reference",
+        due.reference.sha256,
+        weights_sha256=extractor.fingerprint,
+        resize="clean",
+    )
+    content = json.loads(scores_json(found))
+    assert content["reference"]["sha256"] == due.reference.sha256
+    assert content["reference"]["statistics"]["weights_sha256"] == extractor.fingerprint
+
+    refused = run(tmp_path, "statistics", "reference", "--output", "stats.npz")
+    _, complaints = refused.communicate(timeout=90)
+    assert refused.returncode == 2
+    assert complaints == "bench: stats.npz is there already; give --force to write over it, or another name\n"
+
+
+def test_statistics_of_splits_and_layers_and_what_cannot_be(digits, sets, tmp_path):
+    train, made, _ = write_statistics("digits", tmp_path / "train", split="train", layer="final")
+    assert (made.n, made.provenance.split, made.provenance.data) == (
+        len(Digits().load().train),
+        "train",
+        "digits (train)",
+    )
+    assert len(made.mu) == 1280
+    folder = as_folder(sets[0], tmp_path / "samples")
+    whole = (folder / "000.png").read_bytes()
+    (folder / "000.png").write_bytes(whole[: len(whole) // 2])
+    _, made, warnings = write_statistics(folder, tmp_path / "few.npz")
+    assert made.n == 59
+    assert "1 corrupt, left out: 000.png" in warnings[0]
+    assert "59 images are few for 112 dimensions" in warnings[1]
+    for reference, more, said in (
+        (folder, {"strict": True}, r"000\.png is not a readable image"),
+        ("digits", {"split": "val"}, "known: test, train"),
+        ("digits", {"layer": "middle"}, "did you mean 'mid'"),
+        (train, {}, "holds statistics already"),
+        ("digts", {}, "did you mean 'digits'"),
+    ):
+        with pytest.raises(BenchError, match=said):
+            write_statistics(reference, tmp_path / "new.npz", **more)
+    assert not (tmp_path / "new.npz").exists()
+    write_statistics(sets[0], tmp_path / "few.npz", force=True)
+    assert ReferenceStatistics.load(tmp_path / "few.npz").n == 60
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"extractor_version": "effnetlite0 weights=0000000000000000 resize=clean"}, "were made with .*weights=0000"),
+        ({"extractor_version": "effnetlite0 weights=x resize=legacy_pytorch"}, "resize=legacy_pytorch"),
+        ({"layer": "final"}, "cannot be compared with layer 'final'"),
+    ],
+)
+def test_statistics_of_other_weights_resizing_or_layers_are_refused(change, said, sets, tmp_path):
+    path, made, _ = write_statistics(sets[1], tmp_path / "own.npz")
+    other = dataclasses.replace(made, provenance=dataclasses.replace(made.provenance, **change))
+    with pytest.raises(BenchError, match=said) as error:
+        score_images(sets[0], other.save(path), ("frechet",))
+    assert "\n" not in str(error.value)
+
+
+def test_an_interrupted_command_says_one_sentence_and_goes_on_later(tmp_path):
+    """Stopped while the second piece of 512 images is computed; the first is in the cache."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "many.npy", rng.integers(0, 256, (3000, 32, 32, 3), dtype=np.uint8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        done = run(tmp_path, "score", "many.npy", "--reference", "many.npy", "--metrics", "kernel")
+        until = time.monotonic() + 90
+        while not list(tmp_path.glob("cache/gen-bench/features/*.npz")) and time.monotonic() < until:
+            time.sleep(0.02)
+        done.send_signal(signal.SIGINT)
+        said, complaints = done.communicate(timeout=60)
+    assert done.returncode == 130
+    assert said == ""
+    assert complaints.strip() == (
+        "bench: interrupted; features of the images seen so far are kept in the cache, and the same command goes on from there"
+    )
+
+
+def test_a_bar_on_a_terminal_and_nothing_in_a_pipe():
+    for terminal in (True, False):
+        text = io.StringIO()
+        with ImageProgress(Console(file=text, force_terminal=terminal, width=100)) as progress:
+            progress.phase("features of the [samples]")
+            progress.images(150, 600)
+        shown = text.getvalue()
+        assert ("150/600 images" in shown and "features of the [samples]" in shown) if terminal else shown == ""
+
+
 def test_mixed_sizes_and_modes_are_scored(sets, tmp_path):
     rng = np.random.default_rng(1)
     for i, image in enumerate(sets[0]):
@@ -206,11 +331,66 @@ def test_mixed_sizes_and_modes_are_scored(sets, tmp_path):
             picture = picture.convert("RGB").resize((24, 20))
         elif i % 3 == 2:
             picture = picture.convert("RGBA")
-            picture.putalpha(int(rng.integers(200, 256)))
+            picture.putalpha(int(rng.integers(0, 255)))
         picture.save(tmp_path / f"{i:03}.png")
     scores = score_images(tmp_path, sets[1], METRICS)
     assert len(scores.measurements) == 3
     assert scores.measurements[-1].n == 60
+    said = f"20 of 60 images from {tmp_path} had transparency, which was dropped, as clean-fid and pytorch-fid do"
+    assert said in scores.warnings
+    assert json.loads(scores_json(scores))["samples"]["transparency_dropped"] == 20
+
+    extractor = EfficientNetLite0Extractor()
+    streamed = extract_files(EncodedImages(tmp_path), extractor, batch_size=16).features
+    as_rgb = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(tmp_path.iterdir())]
+    alone = np.concatenate([extract(image[None], extractor)["mid"] for image in as_rgb])
+    assert np.linalg.norm(streamed["mid"] - alone) < 1e-5 * np.linalg.norm(alone)
+    due = frechet_distance(extract(sets[1], extractor, batch_size=16)["mid"], streamed["mid"])
+    assert float(scores.measurements[0]) == pytest.approx(float(due), rel=1e-6)
+    assert float(scores.measurements[0]) == pytest.approx(
+        float(frechet_distance(extract(sets[1], extractor)["mid"], alone)), rel=1e-3
+    )
+
+
+def test_a_folder_is_held_in_memory_only_where_a_metric_looks_at_pixels(sets, tmp_path, monkeypatch):
+    from bench import foreign_images
+
+    asked = []
+    load = foreign_images.load_images
+    monkeypatch.setattr(
+        foreign_images, "load_images", lambda *words, **more: asked.append(words) or load(*words, **more)
+    )
+    samples, reference = (as_folder(images, tmp_path / name) for name, images in zip("ab", sets, strict=True))
+    score_images(samples, reference, ("kernel", "vendi"))
+    assert asked == []
+    scores = score_images(samples, reference, ("kernel", "ms-ssim-diversity"))
+    assert len(asked) == 2  # the samples, and the reference for the floor
+    direct = score_images(load(samples)[0], load(reference)[0], ("kernel", "ms-ssim-diversity"))
+    assert [m.name for m in scores.measurements] == [m.name for m in direct.measurements]
+    assert [float(m) for m in scores.measurements] == pytest.approx([float(m) for m in direct.measurements], rel=1e-4)
+
+
+def test_every_set_is_counted_to_its_end(digits, tmp_path):
+    seen = {}
+    phases = []
+
+    def on_images(done, total):
+        seen.setdefault(phases[-1], []).append((done, total))
+
+    score_images(
+        as_folder(digits.test[:60], tmp_path / "x"),
+        digits.test[60:110],
+        ("kernel",),
+        train=digits.train[:30],
+        on_phase=phases.append,
+        on_images=on_images,
+    )
+    assert {phase: counts[-1] for phase, counts in seen.items()} == {
+        "features of the samples": (60, 60),
+        "features of the reference": (50, 50),
+        "reading the training images": (30, 30),
+        "features of the training images": (30, 30),
+    }
 
 
 def test_a_corrupt_image_is_named_counted_and_with_strict_stops(sets, tmp_path):
@@ -251,7 +431,28 @@ def test_the_command_writes_a_table_and_json(sets, tmp_path):
     assert "kid_effnetlite0" in done.stdout
     assert "floor:" in done.stdout
     content = json.loads((tmp_path / "scores.json").read_text())
-    assert content["samples"] == {"name": "samples.npy", "n": 60}
+    assert content["format"] == "gen-bench scores 1"
+    assert content["bench"] == version("gen-bench")
+    assert content["samples"] == {
+        "name": "samples.npy",
+        "n": 60,
+        "sha256": hashlib.sha256(b"".join(colour_key(image) for image in sets[0])).hexdigest(),
+        "formats": {"array": 60},
+        "corrupt": [],
+        "transparency_dropped": 0,
+    }
+    assert content["reference"]["sha256"] != content["samples"]["sha256"]
+    assert content["train"] is None
+    made = EfficientNetLite0Extractor()
+    assert content["extractor"] == {
+        "name": "effnetlite0",
+        "version": made.version,
+        "weights_sha256": made.fingerprint,
+        "resize": "clean",
+        "precision": "float32",
+    }
+    assert made.fingerprint in made.version
+    assert (content["seed"], content["device"]) == (0, "cpu")
     (measured,) = content["measurements"]
     assert measured["low"] <= measured["value"] <= measured["high"]
     assert content["floor"]["measurements"][0]["name"] == "kid_effnetlite0"

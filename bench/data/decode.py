@@ -3,7 +3,9 @@
 Modes are decided once, here:
 
 - 1-bit, grey and 16-bit grey images give one channel, everything else (palette, CMYK, YCbCr ...) gives RGB;
-- transparency is composited on white; 16-bit grey is scaled to 8 bit; 32-bit pixels (mode I, F) are refused;
+- transparency is composited on ``white`` for data that models learn from, and ``dropped`` where images are scored, as clean-fid,
+  pytorch-fid and Pillow's ``convert("RGB")`` drop it: the colours behind transparent pixels then count;
+- 16-bit grey is scaled to 8 bit; 32-bit pixels (mode I, F) are refused;
 - of an animation or a multi-page file the first frame counts;
 - EXIF rotation is not applied and embedded colour profiles are ignored: the stored pixels count, as in the field's tools.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,8 +22,19 @@ from PIL import Image
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
 
 
-def decode(raw: bytes) -> tuple[np.ndarray, str]:
-    """Encoded bytes -> (uint8 ``(H, W, 1 or 3)``, format such as ``PNG``).
+Transparency = Literal["white", "dropped"]
+
+
+class Picture(NamedTuple):
+    """pixels: uint8 ``(H, W, 1 or 3)``. format: such as ``PNG``. transparent: whether a pixel was not wholly opaque."""
+
+    pixels: np.ndarray
+    format: str
+    transparent: bool
+
+
+def decode(raw: bytes, transparency: Transparency = "white") -> Picture:
+    """Encoded bytes -> the picture, by the rules of this module.
 
     The checksums of PNG chunks are verified, which Pillow by itself leaves out. Raises whatever Pillow raises on a damaged
     file, DecompressionBombError beyond Pillow's limit on pixels, ValueError on 32-bit pixels.
@@ -29,10 +43,13 @@ def decode(raw: bytes) -> tuple[np.ndarray, str]:
         _refuse_bombs(image)
         if image.format == "PNG":
             _verify_checksums(raw)
-        return to_array(image), image.format or "unknown"
+        transparent = _is_transparent(image)
+        if transparency == "dropped":
+            image.info.pop("transparency", None)  # Pillow would warn that a palette loses it
+        return Picture(to_array(image, transparency), image.format or "unknown", transparent)
 
 
-def to_array(image: Image.Image) -> np.ndarray:
+def to_array(image: Image.Image, transparency: Transparency = "white") -> np.ndarray:
     """A Pillow image -> uint8 ``(H, W, 1 or 3)`` by the rules of this module."""
     grey = image.mode in GREY_MODES
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
@@ -40,7 +57,7 @@ def to_array(image: Image.Image) -> np.ndarray:
         return np.rint(np.clip(pixels, 0, 65535) / 257).astype(np.uint8)[..., None]
     if image.mode in ("I", "F"):
         raise ValueError(f"has 32-bit pixels (mode {image.mode}), not 8-bit ones")
-    if image.has_transparency_data:
+    if transparency == "white" and image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     mode = "L" if grey else "RGB"
@@ -83,6 +100,13 @@ def pack(images: list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
         packed[index] = images[index]
         images[index] = packed[index]
     return packed
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    if not image.has_transparency_data:
+        return False
+    lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return bool(lowest < 255)  # type: ignore[operator]  # one channel of 8 bits: two whole numbers
 
 
 def _refuse_bombs(image: Image.Image) -> None:

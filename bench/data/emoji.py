@@ -101,7 +101,7 @@ def _read() -> list[_Emoji]:
     chosen = [(path, code) for path, code in chosen if _normal(code) in entries]
     contents = read_all_verified((path for path, _ in chosen), folder, PICTURES_SHA256, PICTURES)
     with ThreadPoolExecutor() as pool:
-        pictures = list(pool.map(lambda raw: decode(raw)[0], contents))
+        pictures = list(pool.map(lambda raw: decode(raw).pixels, contents))
     return [
         _Emoji(code, *entries[_normal(code)], np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
         for (_, code), pixels in zip(chosen, pictures, strict=True)

@@ -107,4 +107,4 @@ def _patches(photos: np.ndarray, patch: int, step: int) -> tuple[np.ndarray, np.
 
 def _read(photo: _Photo) -> np.ndarray:
     path = package_path(photo.package, photo.distribution) / photo.file
-    return decode(read_verified(path, photo.sha256, photo.distribution))[0]
+    return decode(read_verified(path, photo.sha256, photo.distribution)).pixels

@@ -24,7 +24,7 @@ class RunDisplay:
         self._task: TaskID | None = None
         self._trial: Trial | None = None
         self._began = 0.0
-        self._place = ""
+        self._place = self._phase = ""
 
     def __enter__(self) -> RunDisplay:
         if self.console.is_terminal:
@@ -55,7 +55,10 @@ class RunDisplay:
         if self._progress is None or self._task is None:
             return
         if event["event"] == "phase":
-            self._progress.update(self._task, detail=escape(event["phase"]))
+            self._phase = event["phase"]
+            self._progress.update(self._task, detail=escape(self._phase))
+        elif event["event"] == "images":
+            self._progress.update(self._task, detail=escape(f"{self._phase}: {event['done']:,}/{event['total']:,}"))
         elif event["event"] == "progress":
             self._progress.update(self._task, completed=event["share"], detail=escape(self._training_detail(event)))
 

@@ -153,13 +153,13 @@ def _take_over_stdout() -> TextIO:
 
 
 def _emitter(events: TextIO) -> Emit:
-    """Writes events; progress at most every EVENT_INTERVAL seconds. Ends the process when nobody reads any more."""
+    """Writes events; those that only count at most every EVENT_INTERVAL seconds. Ends the process when nobody reads any more."""
     last = 0.0
 
     def emit(event: dict[str, Any]) -> None:
         nonlocal last
         now = time.monotonic()
-        if event.get("event") == "progress" and now - last < EVENT_INTERVAL:
+        if event.get("event") in ("progress", "images") and now - last < EVENT_INTERVAL:
             return
         last = now
         text = json.dumps(event)

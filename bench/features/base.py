@@ -15,6 +15,10 @@ class Extractor(abc.ABC):
     layers: name of each layer it gives -> its width. A layer named ``logits`` holds class scores.
     version: identifies everything that changes a number: weights hash, resize mode, input size, normalisation. It is hashed
         into cache keys and written into records; two features with different versions are never compared.
+    fingerprint, mode: the parts of ``version`` that say which weights (beginning of a hash) and which resizing; None where an
+        extractor has none.
+    precision: of the network's arithmetic; what it gives is float32.
+    uncacheable: why ``version`` may not tell two such extractors apart, so that nothing is cached; None where it does.
     """
 
     paper: ClassVar[str] = ""
@@ -23,6 +27,10 @@ class Extractor(abc.ABC):
     name: str
     layers: dict[str, int]
     version: str
+    fingerprint: str | None = None
+    mode: str | None = None
+    precision: str = "float32"
+    uncacheable: str | None = None
 
     @abc.abstractmethod
     def to(self, device: torch.device) -> Extractor:

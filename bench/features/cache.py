@@ -13,6 +13,7 @@ import os
 import time
 import uuid
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,18 @@ def default_folder() -> Path:
 
 def feature_key(images: np.ndarray, extractor: Extractor) -> str:
     """SHA-256 (hex) of the images' bytes, shape and dtype, the extractor's version and layers, and the features' dtype."""
-    sha = hashlib.sha256()
-    layers = sorted(extractor.layers.items())
-    sha.update(f"{extractor.version}|{layers}|float32|{images.dtype.str}{images.shape}|".encode())
+    sha = hashlib.sha256(f"{_identity(extractor)}{images.dtype.str}{images.shape}|".encode())
     sha.update(np.ascontiguousarray(images).data)
     return sha.hexdigest()
+
+
+def key_of_digests(digests: Sequence[bytes], extractor: Extractor) -> str:
+    """The same for images of any shapes, each given by the digest of its pixels and their shape."""
+    return hashlib.sha256(f"{_identity(extractor)}digests|".encode() + b"".join(digests)).hexdigest()
+
+
+def _identity(extractor: Extractor) -> str:
+    return f"{extractor.version}|{sorted(extractor.layers.items())}|float32|"
 
 
 class FeatureCache:
@@ -58,10 +66,12 @@ class FeatureCache:
         batch_size: int = 64,
         progress: Progress | None = None,
     ) -> dict[str, np.ndarray]:
-        """``extract(...)``, or what it gave last time."""
+        """``extract(...)``, or what it gave last time. An extractor that cannot be told apart from others is never cached."""
+        if extractor.uncacheable is not None:
+            return extract(images, extractor, device, batch_size, progress)
         key = feature_key(images, extractor)
         found = self.get(key)
-        if found is not None and _fits(found, extractor, len(images)):
+        if found is not None and fits(found, extractor, len(images)):
             return found
         computed = extract(images, extractor, device, batch_size, progress)
         self.put(key, computed)
@@ -124,7 +134,7 @@ class FeatureCache:
                 total -= size
 
 
-def _fits(features: dict[str, np.ndarray], extractor: Extractor, count: int) -> bool:
+def fits(features: dict[str, np.ndarray], extractor: Extractor, count: int) -> bool:
     """Whether an entry has the layers, rows and dtype it must have."""
     return features.keys() == extractor.layers.keys() and all(
         values.shape == (count, extractor.layers[layer]) and values.dtype == np.float32

@@ -21,7 +21,7 @@ from bench.data.base import Data
 from bench.errors import BenchError
 from bench.features.cache import default_folder
 from bench.features.extract import extract
-from bench.features.module import module_digest
+from bench.features.module_state import module_digest
 from bench.features.network import ConvNorm, NetworkExtractor, fold_batch_norms, pool
 from bench.features.resize import resize
 from bench.features.weights import load_state_dict, load_strictly, without_weights

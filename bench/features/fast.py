@@ -71,7 +71,7 @@ def faster(extractor: NetworkExtractor, bfloat16: bool, compiled: bool) -> Netwo
     if compiled:
         quick.network = torch.compile(quick.network, options={"freezing": True})  # type: ignore[assignment]
     how = "+".join(word for word, used in (("bfloat16", bfloat16), ("compiled", compiled)) if used)
-    quick.version = f"{extractor.version.removesuffix(' float32')} {how}"
+    quick.version, quick.precision = f"{extractor.version.removesuffix(' float32')} {how}", how
     return quick
 
 

@@ -1,144 +1,127 @@
-"""From image files to features: decoded in threads, resized and run in batches of equal size."""
+"""From images anywhere to features: decoded in threads, resized and run in batches of equal size, in bounded memory.
+
+At most about 0.4 GiB of pixels are held, however many images there are. What has been computed is cached in pieces, by content, so
+that a pass that was interrupted goes on where it was.
+"""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 
-from bench.errors import BenchError
+from bench.data.images import ImageReport, Tally
+from bench.data.sources import Decoded, ImageSource
+from bench.data.split import content_key
 from bench.features.base import Extractor
-from bench.features.extract import Progress
+from bench.features.cache import FeatureCache, fits, key_of_digests
+from bench.features.extract import Progress, extract
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-_WAITING_BYTES = 1 << 28  # decoded images held back until their batch is full
+CHUNK, CHUNK_BYTES = 512, 1 << 27  # images of one piece: those of one size in it make batches
 
 
 @dataclasses.dataclass(frozen=True)
 class FileFeatures:
-    """features: layer -> float32 ``(N, width)``, row i of file ``paths[i]``. unreadable: files left out, and why."""
+    """features: layer -> float32 ``(N, width)``, row i of the image ``report.names[i]``; none without an extractor."""
 
     features: dict[str, np.ndarray]
-    paths: list[Path]
-    unreadable: dict[Path, str]
-
-
-def image_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """All image files below a folder, by suffix, sorted by path; BenchError where there is none."""
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise BenchError(f"{folder} is not a folder; give a folder of images")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise BenchError(f"there are no images below {folder} (looked for {', '.join(sorted(SUFFIXES))})")
-    return found
+    report: ImageReport
 
 
 def extract_files(
-    paths: Sequence[str | os.PathLike[str]],
-    extractor: Extractor,
+    images: ImageSource,
+    extractor: Extractor | None,
     device: torch.device | str = "cpu",
     batch_size: int = 64,
     progress: Progress | None = None,
+    *,
+    chosen: Sequence[int] | None = None,
     strict: bool = False,
+    cache: FeatureCache | None = None,
+    key: Callable[[np.ndarray], bytes] = content_key,
+    where: str = "",
 ) -> FileFeatures:
-    """Features of image files of any sizes and modes, each read as RGB.
+    """Features of images of any sizes and modes, and what was found about them; transparency is dropped.
 
-    strict: the first file that cannot be decoded raises BenchError; otherwise it is left out and named in the result.
-    progress: called with (files done, files in all).
+    extractor: None only looks at the images. chosen: indices of those that are read; default all. strict: the first image that
+    cannot be decoded raises BenchError; otherwise it is left out and named in the report. key: gives the digest of an image's pixels.
+    progress: called with (images done, images in all). where: what the report calls the place.
     """
-    files = [Path(path) for path in paths]
-    if not files:
-        raise BenchError(f"extract_files got no files for extractor {extractor.name}; give at least one")
-    extractor = extractor.to(torch.device(device))
-    rows: dict[str, list[tuple[list[int], np.ndarray]]] = {layer: [] for layer in extractor.layers}
-    unreadable: dict[Path, str] = {}
-    done = 0
-    for numbers, images in _batches(_decoded(files, batch_size, unreadable, strict), batch_size):
-        for layer, values in extractor(torch.from_numpy(images).to(device)).items():
-            rows[layer].append((numbers, values.cpu().numpy()))
-        done += len(numbers)
-        if progress is not None:
-            progress(done + len(unreadable), len(files))
-    if not done:
-        name, reason = next(iter(unreadable.items()))
-        raise BenchError(f"none of {len(files)} image files can be read; the first: {name}: {reason}")
-    features = {layer: _in_order(parts) for layer, parts in rows.items()}
-    return FileFeatures(features, [path for path in files if path not in unreadable], unreadable)
+    tally = Tally(images, strict, where)
+    walked = tally.readable(images.walk(chosen, transparency="dropped", key=key))
+    total = len(images if chosen is None else chosen)
+    say = progress or (lambda done, total: None)
+    done, found = 0, []
+    if extractor is not None:
+        extractor = extractor.to(torch.device(device))
+    for chunk in _chunks(walked):
+        if extractor is not None:
+
+            def so_far(now: int, done: int = done) -> None:
+                say(min(done + tally.corrupt + now, total), total)
+
+            found.append(_cached(chunk, extractor, device, batch_size, cache, so_far))
+        done += len(chunk)
+        say(min(done + tally.corrupt, total), total)
+    layers = {} if extractor is None else extractor.layers
+    return FileFeatures({layer: np.concatenate([each[layer] for each in found]) for layer in layers}, tally.report())
 
 
-def decode(path: Path) -> np.ndarray:
-    """An image file as uint8 ``(H, W, 3)``: alpha is dropped, 16-bit grey scaled down to 8, else as PIL converts to RGB.
-
-    Raises OSError, ValueError or SyntaxError (PIL's) on what is no image, and on more pixels than PIL thinks safe.
-    """
-    with Image.open(path) as image:
-        if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels are more than {Image.MAX_IMAGE_PIXELS}")
-        if image.mode.startswith("I"):  # PIL would clip 16 bits to 255: nearly all white
-            grey = np.asarray(image, dtype=np.float64) / 257
-            return np.repeat(np.rint(grey).clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
-        return np.array(image.convert("RGB"))
-
-
-def _decoded(
-    files: Sequence[Path], ahead: int, unreadable: dict[Path, str], strict: bool
-) -> Iterator[tuple[int, np.ndarray]]:
-    """(number, image) in order; a few threads decode up to ``ahead`` files in advance."""
-    waiting: collections.deque[tuple[int, Future[np.ndarray]]] = collections.deque()
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for number, path in enumerate(files):
-            waiting.append((number, pool.submit(decode, path)))
-            if len(waiting) > ahead:
-                yield from _next(waiting, files, unreadable, strict)
-        while waiting:
-            yield from _next(waiting, files, unreadable, strict)
-
-
-def _next(
-    waiting: collections.deque[tuple[int, Future[np.ndarray]]],
-    files: Sequence[Path],
-    unreadable: dict[Path, str],
-    strict: bool,
-) -> Iterator[tuple[int, np.ndarray]]:
-    number, image = waiting.popleft()
-    try:
-        yield number, image.result()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if strict:
-            for _, pending in waiting:
-                pending.cancel()
-            raise BenchError(f"cannot read the image {files[number]}: {reason}; replace or remove it") from None
-        unreadable[files[number]] = reason
-
-
-def _batches(images: Iterable[tuple[int, np.ndarray]], batch_size: int) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Batches of one size each, with their numbers; small groups are given out early when much is waiting."""
-    groups: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = collections.defaultdict(list)
+def _chunks(images: Iterable[Decoded]) -> Iterator[list[Decoded]]:
+    chunk: list[Decoded] = []
     held = 0
-    for number, image in images:
-        groups[image.shape].append((number, image))
-        held += image.nbytes
-        shape = image.shape if len(groups[image.shape]) == batch_size else None
-        if shape is None and held > _WAITING_BYTES:
-            shape = max(groups, key=lambda key: len(groups[key]) * np.prod(key))
-        if shape is not None:
-            group = groups.pop(shape)
-            held -= sum(member.nbytes for _, member in group)
-            yield [number for number, _ in group], np.stack([member for _, member in group])
-    for group in groups.values():
-        yield [number for number, _ in group], np.stack([member for _, member in group])
+    for image in images:
+        chunk.append(image)
+        held += image.pixels.nbytes
+        if len(chunk) == CHUNK or held >= CHUNK_BYTES:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
 
 
-def _in_order(parts: list[tuple[list[int], np.ndarray]]) -> np.ndarray:
-    """Rows of all batches by file number."""
-    numbers = np.concatenate([np.asarray(numbers) for numbers, _ in parts])
-    return np.concatenate([values for _, values in parts])[np.argsort(numbers)]
+def _cached(
+    chunk: list[Decoded],
+    extractor: Extractor,
+    device: torch.device | str,
+    batch_size: int,
+    cache: FeatureCache | None,
+    so_far: Callable[[int], None],
+) -> dict[str, np.ndarray]:
+    if cache is None or extractor.uncacheable is not None:
+        return _features(chunk, extractor, device, batch_size, so_far)
+    key = key_of_digests([image.digest for image in chunk], extractor)
+    stored = cache.get(key)
+    if stored is not None and fits(stored, extractor, len(chunk)):
+        return stored
+    computed = _features(chunk, extractor, device, batch_size, so_far)
+    cache.put(key, computed)
+    return computed
+
+
+def _features(
+    chunk: list[Decoded],
+    extractor: Extractor,
+    device: torch.device | str,
+    batch_size: int,
+    so_far: Callable[[int], None],
+) -> dict[str, np.ndarray]:
+    """Images of each shape in one go; the extractor resizes every one to its own input size."""
+    whole = {layer: np.empty((len(chunk), width), np.float32) for layer, width in extractor.layers.items()}
+    shapes: dict[tuple[int, ...], list[int]] = collections.defaultdict(list)
+    for place, image in enumerate(chunk):
+        shapes[image.pixels.shape].append(place)
+    done = 0
+    for places in shapes.values():
+
+        def batch_done(now: int, different: int, done: int = done, places: list[int] = places) -> None:
+            so_far(done + len(places) * now // different)
+
+        stacked = np.stack([chunk[place].pixels for place in places])
+        for layer, values in extract(stacked, extractor, device, batch_size, batch_done).items():
+            whole[layer][places] = values
+        done += len(places)
+    return whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BenchError, did_you_mean
+from bench.features.module_state import module_digest, state_digest
 from bench.features.network import NetworkExtractor
 from bench.features.weights import load_state_dict, sha256_of
 
@@ -20,7 +22,9 @@ class ModuleExtractor(NetworkExtractor):
     """Any torch module that turns ``(B, 3, size, size)`` into a feature matrix ``(B, d)`` or a dict of such.
 
     mean, std: of each channel, for pixels in [0, 1]. name: stands in measurement names (``fd_<name>``).
-    A tensor becomes the layer ``features``. The weights' digest stands in ``version``.
+    A tensor becomes the layer ``features``. fingerprint: what tells this module from others; default a digest of its weights, its
+    plain attributes and its code. Where these cannot be seen whole (see ``bench.features.module_state``), a warning says so and
+    features are not cached.
     """
 
     def __init__(
@@ -28,15 +32,22 @@ class ModuleExtractor(NetworkExtractor):
         name: str = "module", fingerprint: str | None = None,
     ) -> None:  # fmt: skip
         network = _Named(module.eval(), name)
+        uncacheable = None
+        if fingerprint is None:
+            state, uncacheable = state_digest(module)
+            fingerprint = hashlib.sha256(f"{module_digest(module)}{state}".encode()).hexdigest()[:16]
         super().__init__(
             name,
             network,
             {},
-            fingerprint=fingerprint or module_digest(module)[:16],
+            fingerprint=f"{fingerprint}-incomplete" if uncacheable else fingerprint,
             sides=(size, size),
             mean=_grey_levels(mean),
             std=_grey_levels(std),
         )
+        if uncacheable is not None:
+            self.uncacheable = uncacheable
+            warnings.warn(f"features of extractor {name} are not cached: {uncacheable}", stacklevel=2)
         with torch.inference_mode():
             probe = network(self.pixels(torch.zeros(2, size, size, 3, dtype=torch.uint8)))
         self.layers = {layer: values.shape[1] for layer, values in probe.items()}
@@ -111,15 +122,6 @@ class _TimmLayers(nn.Module):
         return {"features": features} | (
             {} if isinstance(classifier, nn.Identity) else {"logits": classifier(features)}
         )
-
-
-def module_digest(module: nn.Module) -> str:
-    """SHA-256 (hex) of a module's structure and of every parameter and buffer."""
-    sha = hashlib.sha256(repr(module).encode())
-    for name, value in sorted(module.state_dict().items()):
-        sha.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()
 
 
 def _grey_levels(value: float | Sequence[float]) -> float | tuple[float, ...]:

@@ -61,6 +61,9 @@ class NetworkExtractor(Extractor):
     fingerprint: what identifies the network's weights, in ``version``.
     """
 
+    mode: ResizeMode
+    fingerprint: str
+
     def __init__(
         self, name: str, network: nn.Module, layers: dict[str, int], *, fingerprint: str, sides: tuple[int, int],
         mean: float | Sequence[float], std: float | Sequence[float], mode: ResizeMode = "clean",
@@ -70,7 +73,8 @@ class NetworkExtractor(Extractor):
             raise BenchError(
                 f"extractor {name}: the input side must be at least 1 pixel, got {sides}; give a positive side"
             )
-        self.name, self.layers, self.mode, self.sides = name, dict(layers), mode, sides
+        self.name, self.layers, self.sides = name, dict(layers), sides
+        self.mode, self.fingerprint = mode, fingerprint
         self.device = torch.device("cpu")
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self._mean, self._std = _per_channel(mean), _per_channel(std)

@@ -19,6 +19,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.features.base import Extractor
+from bench.stats.moments import checked_moments
 
 FORMAT = "gen-bench reference statistics 1"
 FOREIGN_LAYERS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # ADM's files hold sFID's layer, too
@@ -29,7 +30,8 @@ class Provenance:
     """Where statistics come from. None means that the file does not say.
 
     extractor, extractor_version: name and version (weights hash, resize mode, input size, normalisation).
-    data_sha256: ``Data.digest()`` of the data set, or the SHA-256 of the images. split: ``train``, ``test`` ...
+    weights_sha256, resize: those parts of the version by themselves: the beginning of the hash, the name of the mode.
+    data_sha256: SHA-256 over the pixels of the images. split: ``train``, ``test`` ...
     source: the file that a foreign statistic was read from.
     """
 
@@ -40,6 +42,8 @@ class Provenance:
     data_sha256: str | None = None
     split: str | None = None
     source: str | None = None
+    weights_sha256: str | None = None
+    resize: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +57,7 @@ class ReferenceStatistics:
 
     @classmethod
     def of_features(
-        cls, features: np.ndarray, extractor: Extractor, layer: str, *, data: str, data_sha256: str, split: str
+        cls, features: np.ndarray, extractor: Extractor, layer: str, *, data: str, data_sha256: str, split: str | None
     ) -> ReferenceStatistics:
         """Statistics of a feature matrix ``(N, d)``, N >= 2, in float64."""
         if features.ndim != 2 or len(features) < 2:
@@ -61,13 +65,21 @@ class ReferenceStatistics:
                 f"reference statistics need features (N, d) with N >= 2, got {features.shape}; extract more images"
             )
         values = features.astype(np.float64)
-        provenance = Provenance(extractor.name, extractor.version, layer, data, data_sha256, split)
+        provenance = Provenance(
+            extractor.name,
+            extractor.version,
+            layer,
+            data,
+            data_sha256,
+            split,
+            weights_sha256=extractor.fingerprint,
+            resize=extractor.mode,
+        )
         return cls(values.mean(0), np.atleast_2d(np.cov(values, rowvar=False)), len(values), provenance)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the npz, aside first and then renamed. ``.npz`` is added where it is missing."""
-        path = Path(path)
-        path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+        path = with_suffix(path)
         about = {"format": FORMAT, "n": self.n, **dataclasses.asdict(self.provenance)}
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
@@ -101,7 +113,7 @@ class ReferenceStatistics:
             if features.ndim != 2 or len(features) < 2:
                 raise BenchError(f"{path} holds features of shape {features.shape}, expected (N, d); give another file")
             return cls(features.mean(0), np.atleast_2d(np.cov(features, rowvar=False)), len(features), provenance)
-        mu, sigma = _checked(arrays["mu"], arrays["sigma"], path)
+        mu, sigma = checked_moments(arrays["mu"], arrays["sigma"], f"the statistics in {path}")
         return cls(mu, sigma, n, provenance)
 
     def require(self, extractor: Extractor, layer: str) -> str | None:
@@ -124,6 +136,12 @@ class ReferenceStatistics:
                 "make the statistics again"
             )
         return None
+
+
+def with_suffix(path: str | os.PathLike[str]) -> Path:
+    """Where ``save(path)`` writes."""
+    path = Path(path).expanduser()
+    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
 def _read(path: Path, layer: str) -> dict[str, np.ndarray]:
@@ -170,24 +188,3 @@ def _provenance(text: np.ndarray, path: Path) -> tuple[Provenance, int | None]:
         return Provenance(**{key: value for key, value in about.items() if key in known}), n
     except (ValueError, KeyError, AttributeError, TypeError):
         raise BenchError(f"{path} does not say what it is in a way we know ({FORMAT}); make it again") from None
-
-
-def _checked(mu: np.ndarray, sigma: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """float64 arrays that can be a mean and a covariance."""
-    numbers = mu.dtype.kind in "fiu" and sigma.dtype.kind in "fiu"
-    if not numbers or mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
-        raise BenchError(
-            f"{path}: mu {mu.dtype} {mu.shape} and sigma {sigma.dtype} {sigma.shape} are no mean and covariance"
-        )
-    mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
-    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise BenchError(f"{path} holds values that are not finite; make the statistics again")
-    if not np.allclose(sigma, sigma.T, rtol=1e-4, atol=1e-6 * float(np.abs(sigma).max(initial=0.0))):
-        raise BenchError(f"{path}: sigma is not symmetric, so it is no covariance; make the statistics again")
-    deviations = np.sqrt(np.diag(sigma).clip(0))
-    beyond = np.abs(sigma) > (1 + 1e-4) * np.outer(deviations, deviations) + 1e-6 * float(
-        np.abs(sigma).max(initial=0.0)
-    )
-    if (np.diag(sigma) < 0).any() or beyond.any():
-        raise BenchError(f"{path}: sigma holds a negative variance or a correlation beyond 1; it is no covariance")
-    return mu, (sigma + sigma.T) / 2

@@ -26,6 +26,7 @@ from bench.metrics.inputs import Features, feature_pair
 from bench.metrics.layers import first_layer, named_with_layer
 from bench.metrics.streaming import Moments
 from bench.record import Measurement
+from bench.stats.moments import checked_moments
 
 SMALLEST_RATIO = 1.2
 """An interval needs this many samples per dimension in both sets; below, neither the bias nor its error is known."""
@@ -74,7 +75,10 @@ def frechet_distance_from_stats(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLik
     Raises BenchError unless shapes agree and the covariances are finite, symmetric and without a correlation beyond 1. (That
     they have no negative eigenvalue is not checked: it would cost as much as the distance.)
     """
-    (m1, s1), (m2, s2) = _statistics(mu1, sigma1, "first"), _statistics(mu2, sigma2, "second")
+    (m1, s1), (m2, s2) = (
+        checked_moments(mu1, sigma1, "the first statistics"),
+        checked_moments(mu2, sigma2, "the second statistics"),
+    )
     if len(m1) != len(m2):
         raise BenchError(f"statistics of {len(m1)} and of {len(m2)} dimensions have no distance; use one feature layer")
     note = "no interval: it needs the features themselves, not their mean and covariance"
@@ -176,28 +180,6 @@ def _too_few(n: int, d: int) -> str:
     return (
         f"no interval: {n} samples are too few for {d} dimensions ({smallest_n(d)} are needed); see the kernel distance"
     )
-
-
-def _statistics(mu: ArrayLike, sigma: ArrayLike, which: str) -> tuple[np.ndarray, np.ndarray]:
-    mean = np.atleast_1d(np.asarray(mu, dtype=np.float64))
-    covariance = np.atleast_2d(np.asarray(sigma, dtype=np.float64))
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-        raise BenchError(
-            f"the {which} statistics have a mean of shape {mean.shape} and a covariance of shape {covariance.shape}; "
-            "they must be (d,) and (d, d)"
-        )
-    scale = float(np.abs(covariance).max(initial=0.0))
-    if not (np.isfinite(mean).all() and np.isfinite(scale)):
-        raise BenchError(f"the {which} statistics hold NaN or infinity; compute them again from finite features")
-    asymmetry = float(np.abs(covariance - covariance.T).max(initial=0.0))
-    if asymmetry > 1e-6 * scale or (np.diag(covariance) < 0).any():
-        raise BenchError(f"the {which} covariance is not symmetric with a non-negative diagonal; it is no covariance")
-    deviations = np.sqrt(np.diag(covariance))
-    if (np.abs(covariance) > (1 + 1e-6) * np.outer(deviations, deviations) + 1e-9 * scale).any():
-        raise BenchError(f"the {which} covariance holds a correlation beyond 1; it is no covariance")
-    if asymmetry == 0:
-        return mean, covariance
-    return mean, (covariance + covariance.T) / 2
 
 
 class Frechet(Metric):

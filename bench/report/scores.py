@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement as Width
 from rich.table import Table
 from rich.text import Text
 
@@ -16,39 +20,47 @@ from bench.record import Measurement
 from bench.report.numbers import format_number
 
 if TYPE_CHECKING:
+    from bench.features.base import Extractor
     from bench.foreign import Scores
+    from bench.foreign_images import ImageSet
+    from bench.foreign_statistics import StatisticsSet
 
+FORMAT = "gen-bench scores 1"
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 
 def scores_renderable(scores: Scores) -> RenderableType:
     """Table and warnings for a terminal."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(_title(scores)), title_justify="left")
-    with_units = any(measurement.unit != "1" for measurement in scores.measurements)
-    table.add_column("metric", overflow="fold")
-    for header in ("value", "95 % interval", "n", *(["unit"] if with_units else []), "floor"):
-        table.add_column(header, justify="left" if header == "unit" else "right", no_wrap=True)
+    title = Text(_title(scores))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=title, title_justify="left")
+    table.add_column("metric")
+    for header in ("value", "95 % interval", "n", *(["floor"] if scores.floor else [])):
+        table.add_column(header, justify="right", no_wrap=True)
     for measurement in scores.measurements:
         floor = scores.floor.get(measurement.name)
-        cells = [
-            escape(f"{measurement.name} {ARROWS[measurement.direction]}".strip()),
+        table.add_row(
+            _Name(measurement),
             format_number(measurement.value, 4),
             _interval(measurement),
             "" if measurement.n is None else f"{measurement.n:,}",
-        ]
-        if with_units:
-            cells.append("" if measurement.unit == "1" else escape(measurement.unit))
-        table.add_row(*cells, "" if floor is None else format_number(floor.value, 4))
+            *([] if not scores.floor else ["" if floor is None else format_number(floor.value, 4)]),
+        )
     lines: list[RenderableType] = [table, Text(f"floor: {scores.floor_means}")]
     lines += [f"[yellow]warning:[/] {escape(warning)}" for warning in scores.warnings]
     return Group(*lines)
 
 
 def scores_json(scores: Scores) -> str:
-    """Everything that was found, as JSON."""
+    """Everything that was found, as JSON; ``docs/metrics.md`` says what each key means."""
     content = {
-        "samples": {"name": scores.samples.name, "n": len(scores.samples)},
-        "reference": {"name": scores.reference.name, "n": len(scores.reference)},
+        "format": FORMAT,
+        "bench": version("gen-bench"),
+        "samples": _set(scores.samples),
+        "reference": _set(scores.reference),
+        "train": None if scores.train is None else _set(scores.train),
+        "extractor": None if scores.extractor is None else _extractor(scores.extractor),
+        "seed": scores.seed,
+        "device": scores.device,
         "measurements": _finite(scores.measurements),
         "floor": {"means": scores.floor_means, "measurements": _finite(list(scores.floor.values()))},
         "warnings": scores.warnings,
@@ -56,10 +68,59 @@ def scores_json(scores: Scores) -> str:
     return json.dumps(content, indent=2, allow_nan=False)
 
 
+def _set(each: ImageSet | StatisticsSet) -> dict[str, Any]:
+    from bench.foreign_statistics import StatisticsSet
+
+    if isinstance(each, StatisticsSet):
+        about = dataclasses.asdict(each.held.provenance)
+        del about["source"]
+        return {"name": each.name, "n": each.held.n, "sha256": about["data_sha256"], "statistics": about}
+    corrupt = [{"image": name, "reason": reason} for name, reason in each.report.corrupt]
+    return {
+        "name": each.name,
+        "n": len(each),
+        "sha256": each.sha256,
+        "formats": each.report.formats,
+        "corrupt": corrupt,
+        "transparency_dropped": each.report.transparent,
+    }
+
+
+def _extractor(extractor: Extractor) -> dict[str, Any]:
+    return {
+        "name": extractor.name,
+        "version": extractor.version,
+        "weights_sha256": extractor.fingerprint,
+        "resize": extractor.mode,
+        "precision": extractor.precision,
+    }
+
+
 def _finite(measurements: Sequence[Measurement]) -> list[dict[str, object]]:
     from bench.record import fields_of
 
     return [fields_of(m, "score", "").model_dump(exclude={"source", "protocol"}) for m in measurements]
+
+
+class _Name:
+    """A measurement's name, arrow and unit; where the column is narrow it breaks behind underscores, not within words."""
+
+    def __init__(self, measurement: Measurement) -> None:
+        unit = "" if measurement.unit == "1" else f"({measurement.unit})"
+        self.parts = re.findall(r"[^_]+_?|_", measurement.name)
+        self.parts[-1] = " ".join(filter(None, (self.parts[-1], ARROWS[measurement.direction])))
+        self.parts += [f" {unit}"] if unit else []
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = [""]
+        for part in self.parts:
+            if lines[-1] and len(lines[-1]) + len(part) > options.max_width:
+                lines.append("")
+            lines[-1] += part if lines[-1] else part.lstrip()
+        yield Text("\n".join(lines), overflow="fold")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Width:
+        return Width(max(map(len, self.parts)), sum(map(len, self.parts))).with_maximum(options.max_width)
 
 
 def _title(scores: Scores) -> str:

@@ -59,6 +59,10 @@ class State:
     def phase(self, name: str) -> None:
         self.emit({"event": "phase", "phase": name})
 
+    def images(self, done: int, total: int) -> None:
+        """Of the present phase."""
+        self.emit({"event": "images", "done": done, "total": total})
+
     @contextlib.contextmanager
     def on_few_cores(self) -> Iterator[None]:
         """Whatever is timed inside stays on as many cores as it has threads; one more on CUDA, whose backward pass has its own."""

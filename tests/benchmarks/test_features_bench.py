@@ -17,8 +17,11 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from bench.data.decode import decode
+from bench.data.images import Tally
+from bench.data.sources import EncodedImages
 from bench.features.fast import compare, faster
-from bench.features.files import decode, extract_files, image_files
+from bench.features.files import extract_files
 from bench.features.inception import InceptionExtractor
 from bench.features.resize import resize
 from tests.features.random_inception import network_with, random_state
@@ -85,14 +88,14 @@ def has_bfloat16() -> bool:
 @pytest.mark.parametrize(("side", "count"), [(32, 256), (256, 64)])
 def test_decode_and_resize(benchmark, tmp_path: Path, side: int, count: int) -> None:
     """PNG files to 299 x 299 floats, against clean-fid's data set in a loader with 0 and 2 workers."""
-    from bench.features.files import _batches, _decoded
-
     utils = pytest.importorskip("cleanfid.utils")
-    files = image_files(png_folder(tmp_path, side, count))
+    folder = png_folder(tmp_path, side, count)
+    files = sorted(folder.iterdir())
 
     def ours() -> None:
-        for _, images in _batches(_decoded(files, 32, {}, strict=True), 16):
-            resize(torch.from_numpy(images), 299)
+        images = Tally(EncodedImages(folder), True, "").readable(EncodedImages(folder).walk(transparency="dropped"))
+        while batch := [image.pixels for image in itertools.islice(images, 16)]:
+            resize(torch.from_numpy(np.stack(batch)), 299)
 
     def theirs(workers: int) -> None:
         for _ in torch.utils.data.DataLoader(
@@ -104,7 +107,7 @@ def test_decode_and_resize(benchmark, tmp_path: Path, side: int, count: int) -> 
         "clean-fid, 0 workers": lambda: theirs(0),
         "clean-fid, 2 workers": lambda: theirs(2),
         "ours": ours,
-        "decoding alone, 1 thread": lambda: [decode(path) for path in files],
+        "decoding alone, 1 thread": lambda: [decode(path.read_bytes(), "dropped") for path in files],
     }
     report(f"PNG {side} px -> 299 px, clean", take_turns(work, count), "clean-fid, 0 workers")
     benchmark.pedantic(ours, rounds=1)
@@ -127,14 +130,15 @@ def test_files_to_features(benchmark, tmp_path: Path, state, clean_fid) -> None:
     """PNG files to features, end to end."""
     fid = pytest.importorskip("cleanfid.fid")
     extractor = InceptionExtractor.of_network(network_with(state), "random", layers=["pool"])
-    files = image_files(png_folder(tmp_path, 32, 32))
+    folder = png_folder(tmp_path, 32, 32)
+    files = sorted(folder.iterdir())
 
     def theirs() -> np.ndarray:
         model = lambda batch: clean_fid((batch - 128) / 128)[0].flatten(1)  # noqa: E731
         return fid.get_files_features([str(path) for path in files], model, 0, 8, "cpu", "clean", verbose=False)
 
     def ours() -> np.ndarray:
-        return extract_files(files, extractor, batch_size=8).features["pool"]
+        return extract_files(EncodedImages(folder), extractor, batch_size=8).features["pool"]
 
     assert np.linalg.norm(ours() - theirs()) < 1e-5 * np.linalg.norm(theirs())
     report("PNG 32 px -> features", take_turns({"clean-fid": theirs, "ours": ours}, 32, min(3, ROUNDS)), "clean-fid")

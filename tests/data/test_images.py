@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data import images as images_module
+from bench.data import sources
 from bench.data.decode import decode, fit
 from bench.data.images import load_images
 from bench.errors import BenchError
@@ -97,9 +97,9 @@ def test_transparency_is_composited_on_white(rng):
     rgba = rng.integers(0, 256, (9, 9, 4), dtype=np.uint8)
     alpha = rgba[..., 3:] / 255
     expected = rgba[..., :3] * alpha + 255 * (1 - alpha)
-    pixels, _ = decode(encoded(Image.fromarray(rgba)))
+    pixels, *_ = decode(encoded(Image.fromarray(rgba)))
     np.testing.assert_allclose(pixels, expected, atol=1)
-    pixels, _ = decode(encoded(Image.fromarray(rgba[..., [0, 3]], mode="LA")))
+    pixels, *_ = decode(encoded(Image.fromarray(rgba[..., [0, 3]], mode="LA")))
     assert pixels.shape == (9, 9, 1)
     np.testing.assert_allclose(pixels, expected[..., :1], atol=1)
 
@@ -107,7 +107,7 @@ def test_transparency_is_composited_on_white(rng):
 def test_palette_with_a_transparent_colour(rng):
     palette = Image.fromarray(rng.integers(0, 2, (6, 6), dtype=np.uint8) * 1, mode="P")
     palette.putpalette([10, 20, 30, 200, 100, 50])
-    pixels, _ = decode(encoded(palette, transparency=0))
+    pixels, *_ = decode(encoded(palette, transparency=0))
     index = np.asarray(palette)
     np.testing.assert_array_equal(pixels[index == 0], np.full(((index == 0).sum(), 3), 255))
     np.testing.assert_array_equal(pixels[index == 1], np.tile([200, 100, 50], ((index == 1).sum(), 1)))
@@ -116,12 +116,12 @@ def test_palette_with_a_transparent_colour(rng):
 def test_sixteen_bit_grey_is_scaled_not_clipped():
     values = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
     for kind in ("PNG", "TIFF"):
-        pixels, _ = decode(encoded(Image.fromarray(values), kind))
+        pixels, *_ = decode(encoded(Image.fromarray(values), kind))
         np.testing.assert_array_equal(pixels[..., 0], [[0, 1, 128, 255]])
 
 
 def test_cmyk_becomes_rgb_and_float_tiff_is_refused():
-    pixels, kind = decode(encoded(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "JPEG"))
+    pixels, kind, _ = decode(encoded(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "JPEG"))
     assert kind == "JPEG"
     assert pixels.shape == (4, 4, 3)
     assert pixels[0, 0, 0] > 200 > 60 > pixels[0, 0, 1]
@@ -282,7 +282,7 @@ def test_member_that_declares_too_much_is_refused_unread(tmp_path, rng, monkeypa
     png = encoded(Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)))
     bomb = zip_of(tmp_path / "bomb.zip", {"a.png": png, "b.png": bytes(3 * 2**20)}, compression=zipfile.ZIP_DEFLATED)
     assert bomb.stat().st_size < 10_000
-    monkeypatch.setattr(images_module, "MAX_ENCODED_BYTES", 2**20)
+    monkeypatch.setattr(sources, "MAX_ENCODED_BYTES", 2**20)
     assert load_images(bomb)[1].corrupt == (("b.png", "declares 3 MiB, more than 1"),)
 
 

@@ -1,13 +1,20 @@
 """Any torch module and timm's models as extractors."""
 
+import dataclasses
+import types
+import warnings
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bench.errors import BenchError
-from bench.features.module import ModuleExtractor, TimmExtractor, module_digest
+from bench.features.cache import FeatureCache
+from bench.features.module import ModuleExtractor, TimmExtractor
+from bench.features.module_state import module_digest
 from bench.features.weights import sha256_of
 
 
@@ -49,6 +56,86 @@ def test_the_version_follows_weights_structure_and_preprocessing() -> None:
         linear[1].weight[2, 3] += 1e-3
     versions.add(ModuleExtractor(linear, 4).version)
     assert len(versions) == 4
+
+
+class Scaled(nn.Module):
+    """Features that depend on a plain attribute."""
+
+    def __init__(self, scale: Any, function: Any = None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(48, 5)
+        nn.init.ones_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.scale, self.function = scale, function
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.scale
+        while not isinstance(first, float):
+            first = (
+                next(iter(first.values())) if isinstance(first, dict) else getattr(first, "factor", None) or first[0]
+            )
+        return self.linear(x.flatten(1)) * first
+
+
+@dataclasses.dataclass
+class Settings:
+    factor: float
+
+
+class Doubled(Scaled):
+    """The same weights and attributes, other code."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [float, lambda f: [f, "x"], lambda f: {"a": {"b": (f,)}}, Settings, lambda f: types.SimpleNamespace(factor=f)],
+)
+def test_modules_that_differ_in_a_plain_attribute_share_no_cache(wrap: Any, tmp_path: Path) -> None:
+    cache, batch = FeatureCache(tmp_path), images(4, 4).numpy()
+    one, two, again = (ModuleExtractor(Scaled(wrap(factor)), 4) for factor in (1.0, 2.0, 1.0))
+    assert one.version == again.version != two.version
+    features = [cache.features(batch, extractor)["features"] for extractor in (one, two, again)]
+    assert np.allclose(features[1], 2 * features[0])
+    assert np.array_equal(features[0], features[2])
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_modules_of_other_code_share_no_cache() -> None:
+    assert ModuleExtractor(Scaled(1.0), 4).version != ModuleExtractor(Doubled(1.0), 4).version
+
+
+def test_a_setting_of_a_module_inside_counts() -> None:
+    one, two = (ModuleExtractor(nn.Sequential(Scaled(factor), nn.ReLU()), 4) for factor in (1.0, 3.0))
+    assert one.version != two.version
+
+
+@pytest.mark.parametrize("what", ["closure", "hook", "iterator"])
+def test_what_cannot_be_told_apart_is_not_cached_and_said(what: str, tmp_path: Path) -> None:
+    factor = 2.0
+    module = Scaled(1.0, {"closure": lambda x: x * factor, "iterator": iter([1])}.get(what))
+    if what == "hook":
+        module.register_forward_hook(lambda module, inputs, output: output * factor)
+    with pytest.warns(
+        UserWarning, match=r"features of extractor module are not cached: Scaled: .*(closes|hooks|of type)"
+    ):
+        extractor = ModuleExtractor(module, 4)
+    assert extractor.version.split("weights=")[1].split()[0].endswith("-incomplete")
+    cache = FeatureCache(tmp_path / "cache")
+    batch = images(3, 4).numpy()
+    assert np.array_equal(cache.features(batch, extractor)["features"], extractor(torch.from_numpy(batch))["features"])
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_fingerprint_of_ones_own_is_trusted(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extractor = ModuleExtractor(Scaled(1.0, iter([1])), 4, fingerprint="mine")
+    assert "weights=mine " in extractor.version
+    FeatureCache(tmp_path).features(images(3, 4).numpy(), extractor)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_digest_covers_every_kind_of_number() -> None:

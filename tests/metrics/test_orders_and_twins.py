@@ -98,7 +98,7 @@ def test_kinds_of_numbers_may_be_mixed(rng):
 
 
 def test_statistics_with_a_correlation_beyond_one_are_refused():
-    with pytest.raises(BenchError, match="the first covariance holds a correlation beyond 1"):
+    with pytest.raises(BenchError, match="the first statistics: the covariance holds a correlation beyond 1"):
         frechet_distance_from_stats([0, 0], [[1, 2], [2, 1]], [0, 0], np.eye(2))
     assert float(frechet_distance_from_stats([0, 0], np.ones((2, 2)), [0, 0], np.ones((2, 2)))) == pytest.approx(
         0, abs=1e-9

@@ -1,0 +1,41 @@
+"""What can be a mean and a covariance, asked of every pair that comes from outside."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bench.errors import BenchError
+
+RELATIVE, OF_LARGEST = 1e-4, 1e-6
+"""How far rounding may take an entry: files hold float32, too, and covariances that were summed in it."""
+
+
+def checked_moments(mean: ArrayLike, covariance: ArrayLike, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """float64 ``(d,)`` and ``(d, d)``, exactly symmetric. what: whose they are, for the error ("the first statistics").
+
+    Raises BenchError unless they are numbers of these shapes, finite, and the covariance is symmetric, has no negative variance
+    and no correlation beyond 1, each up to ``1e-4`` of the entry and ``1e-6`` of the largest one. (That it has no negative
+    eigenvalue is not checked: it would cost as much as a distance.)
+    """
+    mu, sigma = np.atleast_1d(np.asarray(mean)), np.atleast_2d(np.asarray(covariance))
+    if not {mu.dtype.kind, sigma.dtype.kind} <= set("fiu") or mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+        raise BenchError(
+            f"{what} have a mean of shape {mu.shape} ({mu.dtype}) and a covariance of shape {sigma.shape} ({sigma.dtype}), which are "
+            "no mean and covariance: they must be numbers, (d,) and (d, d)"
+        )
+    mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise BenchError(f"{what} are not finite: they hold NaN or infinity; compute them again from finite features")
+    rounding = OF_LARGEST * float(np.abs(sigma).max(initial=0.0))
+    apart = np.abs(sigma - sigma.T)
+    if (apart > rounding + RELATIVE * np.abs(sigma)).any():
+        raise BenchError(f"{what}: the covariance is not symmetric, so it is no covariance; compute it again")
+    if (np.diag(sigma) < 0).any():
+        raise BenchError(
+            f"{what}: the covariance has a negative variance, so it is no covariance (a non-negative diagonal is needed)"
+        )
+    deviations = np.sqrt(np.diag(sigma))
+    if (np.abs(sigma) > (1 + RELATIVE) * np.outer(deviations, deviations) + rounding).any():
+        raise BenchError(f"{what}: the covariance holds a correlation beyond 1; it is no covariance")
+    return mu, (sigma + sigma.T) / 2 if apart.any() else sigma
