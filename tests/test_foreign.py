@@ -142,6 +142,11 @@ def test_a_narrow_terminal_shows_every_figure_whole(digits):
     Console(file=text, width=60).print(scores_renderable(scores))
     table = text.getvalue().split("floor:")[0]
     assert "…" not in table
+    whole = {part for measurement in scores.measurements for part in measurement.name.split("_")}
+    rows = re.split(r"─\s*\n", table)[1].splitlines()
+    begun = {part for row in rows if row.strip() for part in row.split()[0].split("_") if part.isalnum()}
+    assert begun <= whole  # names break behind underscores
+    assert {"coverage", "kid", "effnetlite0"} <= begun
     for measurement in scores.measurements:
         figures = (measurement.value, measurement.low, measurement.high, scores.floor[measurement.name].value)
         assert all(format_number(figure, 4) in table for figure in figures if figure is not None)
@@ -239,6 +244,10 @@ def test_written_statistics_stand_for_their_images(digits, tmp_path):
         weights_sha256=extractor.fingerprint,
         resize="clean",
     )
+    text = io.StringIO()
+    Console(file=text, width=120).print(scores_renderable(found))
+    assert "against " + str(tmp_path / "stats.npz") + " (statistics of 250 images)" in " ".join(text.getvalue().split())
+    assert "floor  " not in text.getvalue()
     content = json.loads(scores_json(found))
     assert content["reference"]["sha256"] == due.reference.sha256
     assert content["reference"]["statistics"]["weights_sha256"] == extractor.fingerprint
