@@ -114,11 +114,8 @@ def score_images(
     """
     settings = load_config(find_config(config))
     metrics = (metrics,) if isinstance(metrics, str) else metrics
-    part, quicker, watching = (
-        extractor_named(extractor, extractor_options),
-        Quicker(speed),
-        Watching(on_phase, on_images),
-    )
+    part = extractor_named(extractor, extractor_options)
+    quicker, watching = Quicker(speed), Watching(on_phase, on_images)
     parts = [Part(name=name, target=registry.find("metric", name).target) for name in metrics]
     watching.phase("finding the images")
     fake, real = (

@@ -81,10 +81,8 @@ class ForeignFeatures:
     def _run(self, split: str, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
         images = self.sets[split]
         self.watching.phase(f"features of the {ROLES[split]}")
-        batch_size = batch_size_on(self.device)
-        return images.features(
-            self.extractor, self.device, batch_size, self._cache, self.watching.on_images, rows
-        )  # fmt: skip
+        size = batch_size_on(self.device)
+        return images.features(self.extractor, self.device, size, self._cache, self.watching.on_images, rows)
 
     def _known(self, layer: str) -> str:
         if layer not in self.layers:

@@ -1,15 +1,12 @@
 """`bench score`: anybody's images, from every kind of place, with the warnings that belong to them."""
 
-import dataclasses
 import hashlib
 import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -30,9 +27,7 @@ from bench.features.files import extract_files
 from bench.features.reference import Provenance, ReferenceStatistics
 from bench.foreign import score_images
 from bench.foreign_images import colour_key
-from bench.foreign_statistics import write_statistics
 from bench.metrics import frechet_distance, kernel_distance
-from bench.report.image_progress import ImageProgress
 from bench.report.numbers import format_number
 from bench.report.scores import scores_json, scores_renderable
 
@@ -142,6 +137,11 @@ def test_a_narrow_terminal_shows_every_figure_whole(digits):
     Console(file=text, width=60).print(scores_renderable(scores))
     table = text.getvalue().split("floor:")[0]
     assert "…" not in table
+    whole = {part for measurement in scores.measurements for part in measurement.name.split("_")}
+    rows = re.split(r"─\s*\n", table)[1].splitlines()
+    begun = {part for row in rows if row.strip() for part in row.split()[0].split("_") if part.isalnum()}
+    assert begun <= whole  # names break behind underscores
+    assert {"coverage", "kid", "effnetlite0"} <= begun
     for measurement in scores.measurements:
         figures = (measurement.value, measurement.low, measurement.high, scores.floor[measurement.name].value)
         assert all(format_number(figure, 4) in table for figure in figures if figure is not None)
@@ -206,121 +206,6 @@ def test_statistics_may_stand_for_samples_too(sets, tmp_path):
     foreign = score_images(paths[0], tmp_path / "foreign.npz", METRICS)
     assert float(foreign.measurements[0]) == pytest.approx(exact, rel=1e-5)
     assert any("does not say with which weights" in warning for warning in foreign.warnings)
-
-
-def run(place, *words, **more):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-m", "bench.cli", *map(str, words)]
-    return subprocess.Popen(
-        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
-    )
-
-
-def test_written_statistics_stand_for_their_images(digits, tmp_path):
-    """The distance of 250 images to a file is that to its 250 images: 112 dimensions, so no covariance is singular."""
-    reference = as_folder(digits.train[:250], tmp_path / "reference")
-    samples = as_npy(digits.train[250:500], tmp_path)
-    done = run(tmp_path, "statistics", "reference", "--output", "stats")
-    said, complaints = done.communicate(timeout=90)
-    assert done.returncode == 0, complaints
-    assert said == "stats.npz: 250 images of reference, layer 'mid' of effnetlite0 (112 numbers)\n"
-    assert complaints == ""
-    due, found = (score_images(samples, each, ("frechet",)) for each in (reference, tmp_path / "stats.npz"))
-    assert found.measurements[0].name == due.measurements[0].name
-    assert float(found.measurements[0]) == pytest.approx(float(due.measurements[0]), rel=1e-10)
-    extractor = EfficientNetLite0Extractor()
-    about = ReferenceStatistics.load(tmp_path / "stats.npz").provenance
-    assert about == Provenance(
-        "effnetlite0",
-        extractor.version,
-        "mid",
-        "reference",
-        due.reference.sha256,
-        weights_sha256=extractor.fingerprint,
-        resize="clean",
-    )
-    content = json.loads(scores_json(found))
-    assert content["reference"]["sha256"] == due.reference.sha256
-    assert content["reference"]["statistics"]["weights_sha256"] == extractor.fingerprint
-
-    refused = run(tmp_path, "statistics", "reference", "--output", "stats.npz")
-    _, complaints = refused.communicate(timeout=90)
-    assert refused.returncode == 2
-    assert complaints == "bench: stats.npz is there already; give --force to write over it, or another name\n"
-
-
-def test_statistics_of_splits_and_layers_and_what_cannot_be(digits, sets, tmp_path):
-    train, made, _ = write_statistics("digits", tmp_path / "train", split="train", layer="final")
-    assert (made.n, made.provenance.split, made.provenance.data) == (
-        len(Digits().load().train),
-        "train",
-        "digits (train)",
-    )
-    assert len(made.mu) == 1280
-    folder = as_folder(sets[0], tmp_path / "samples")
-    whole = (folder / "000.png").read_bytes()
-    (folder / "000.png").write_bytes(whole[: len(whole) // 2])
-    _, made, warnings = write_statistics(folder, tmp_path / "few.npz")
-    assert made.n == 59
-    assert "1 corrupt, left out: 000.png" in warnings[0]
-    assert "59 images are few for 112 dimensions" in warnings[1]
-    for reference, more, said in (
-        (folder, {"strict": True}, r"000\.png is not a readable image"),
-        ("digits", {"split": "val"}, "known: test, train"),
-        ("digits", {"layer": "middle"}, "did you mean 'mid'"),
-        (train, {}, "holds statistics already"),
-        ("digts", {}, "did you mean 'digits'"),
-    ):
-        with pytest.raises(BenchError, match=said):
-            write_statistics(reference, tmp_path / "new.npz", **more)
-    assert not (tmp_path / "new.npz").exists()
-    write_statistics(sets[0], tmp_path / "few.npz", force=True)
-    assert ReferenceStatistics.load(tmp_path / "few.npz").n == 60
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"extractor_version": "effnetlite0 weights=0000000000000000 resize=clean"}, "were made with .*weights=0000"),
-        ({"extractor_version": "effnetlite0 weights=x resize=legacy_pytorch"}, "resize=legacy_pytorch"),
-        ({"layer": "final"}, "cannot be compared with layer 'final'"),
-    ],
-)
-def test_statistics_of_other_weights_resizing_or_layers_are_refused(change, said, sets, tmp_path):
-    path, made, _ = write_statistics(sets[1], tmp_path / "own.npz")
-    other = dataclasses.replace(made, provenance=dataclasses.replace(made.provenance, **change))
-    with pytest.raises(BenchError, match=said) as error:
-        score_images(sets[0], other.save(path), ("frechet",))
-    assert "\n" not in str(error.value)
-
-
-def test_an_interrupted_command_says_one_sentence_and_goes_on_later(tmp_path):
-    """Stopped while the second piece of 512 images is computed; the first is in the cache."""
-    rng = np.random.default_rng(0)
-    np.save(tmp_path / "many.npy", rng.integers(0, 256, (3000, 32, 32, 3), dtype=np.uint8))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        done = run(tmp_path, "score", "many.npy", "--reference", "many.npy", "--metrics", "kernel")
-        until = time.monotonic() + 90
-        while not list(tmp_path.glob("cache/gen-bench/features/*.npz")) and time.monotonic() < until:
-            time.sleep(0.02)
-        done.send_signal(signal.SIGINT)
-        said, complaints = done.communicate(timeout=60)
-    assert done.returncode == 130
-    assert said == ""
-    assert complaints.strip() == (
-        "bench: interrupted; features of the images seen so far are kept in the cache, and the same command goes on from there"
-    )
-
-
-def test_a_bar_on_a_terminal_and_nothing_in_a_pipe():
-    for terminal in (True, False):
-        text = io.StringIO()
-        with ImageProgress(Console(file=text, force_terminal=terminal, width=100)) as progress:
-            progress.phase("features of the [samples]")
-            progress.images(150, 600)
-        shown = text.getvalue()
-        assert ("150/600 images" in shown and "features of the [samples]" in shown) if terminal else shown == ""
 
 
 def test_mixed_sizes_and_modes_are_scored(sets, tmp_path):

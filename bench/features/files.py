@@ -54,20 +54,23 @@ def extract_files(
     walked = tally.readable(images.walk(chosen, transparency="dropped", key=key))
     total = len(images if chosen is None else chosen)
     say = progress or (lambda done, total: None)
-    done, found = 0, []
+    done = 0
+    whole: dict[str, np.ndarray] = {}
     if extractor is not None:
         extractor = extractor.to(torch.device(device))
+        whole = {layer: np.empty((total, width), np.float32) for layer, width in extractor.layers.items()}
     for chunk in _chunks(walked):
         if extractor is not None:
 
             def so_far(now: int, done: int = done) -> None:
                 say(min(done + tally.corrupt + now, total), total)
 
-            found.append(_cached(chunk, extractor, device, batch_size, cache, so_far))
+            found = _cached(chunk, extractor, device, batch_size, cache, so_far)
+            for layer, values in found.items():
+                whole[layer][done : done + len(chunk)] = values
         done += len(chunk)
         say(min(done + tally.corrupt, total), total)
-    layers = {} if extractor is None else extractor.layers
-    return FileFeatures({layer: np.concatenate([each[layer] for each in found]) for layer in layers}, tally.report())
+    return FileFeatures({layer: values[:done] for layer, values in whole.items()}, tally.report())
 
 
 def _chunks(images: Iterable[Decoded]) -> Iterator[list[Decoded]]:

@@ -31,8 +31,7 @@ ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 def scores_renderable(scores: Scores) -> RenderableType:
     """Table and warnings for a terminal."""
-    title = Text(_title(scores))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=title, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("metric")
     for header in ("value", "95 % interval", "n", *(["floor"] if scores.floor else [])):
         table.add_column(header, justify="right", no_wrap=True)
@@ -45,7 +44,7 @@ def scores_renderable(scores: Scores) -> RenderableType:
             "" if measurement.n is None else f"{measurement.n:,}",
             *([] if not scores.floor else ["" if floor is None else format_number(floor.value, 4)]),
         )
-    lines: list[RenderableType] = [table, Text(f"floor: {scores.floor_means}")]
+    lines: list[RenderableType] = [Text(_title(scores), style="italic"), table, Text(f"floor: {scores.floor_means}")]
     lines += [f"[yellow]warning:[/] {escape(warning)}" for warning in scores.warnings]
     return Group(*lines)
 
@@ -124,10 +123,14 @@ class _Name:
 
 
 def _title(scores: Scores) -> str:
-    return " against ".join(
-        f"{each.name} ({f'{len(each):,} images' if len(each) else 'statistics'})"
-        for each in (scores.samples, scores.reference)
-    )
+    return " against ".join(f"{each.name} ({_size(each)})" for each in (scores.samples, scores.reference))
+
+
+def _size(each: ImageSet | StatisticsSet) -> str:
+    from bench.foreign_statistics import StatisticsSet
+
+    images = f"{len(each):,} images" if len(each) else ""
+    return " of ".join(filter(None, ("statistics", images))) if isinstance(each, StatisticsSet) else images
 
 
 def _interval(measurement: Measurement) -> str:
