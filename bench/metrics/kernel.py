@@ -6,14 +6,17 @@ KID: cubic polynomial kernel (x.y / d + 1)^3, unbiased. "Demystifying MMD GANs",
 CMMD: Gaussian kernel of width 10, times 1000. "Rethinking FID: Towards a Better Evaluation Metric for Image Generation",
 Jayasumana et al. 2024 (arXiv 2401.09603).
 
-Matrix products run in the precision of the features (float32: relative error below 1e-6), sums in float64, in blocks:
-memory beyond the features is bounded. All pairs cost less than the usual 100 subsets of 1000 and carry no subset noise.
+Matrix products run in the precision of the features (float32: relative error below 1e-6), sums in float64, in blocks of rows
+that come in an order of their content and are each computed on one thread: the same features give the same number in any order
+and on any number of threads. Memory beyond a copy of the features is bounded. All pairs cost less than the usual 100 subsets of 1000 and carry no subset noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +27,7 @@ from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import Features, feature_pair
 from bench.metrics.jackknife import half_width
 from bench.metrics.layers import first_layer, named_after
+from bench.metrics.order import shuffled
 from bench.record import Measurement
 
 ROWS = 1024
@@ -33,6 +37,9 @@ SMALLEST_N = 50
 OF_FEW = {1: 2000, 2: 500, 3: 500}
 """KID of so many dimensions needs so many samples: there its kernel is nearly the third power of one value, whose tails no few
 samples show."""
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 BlockKernel = Callable[[Tensor, Tensor], Tensor]
 """``(B, d), (C, d) -> (B, C)``; constants may be left out, they cancel in MMD^2."""
@@ -59,7 +66,7 @@ def kernel_distance(real: Features, fake: Features) -> Measurement:
     by the jackknife over both sets; none below 50 samples, in two or three dimensions below 500, in one below 2000. It rests on sixth moments: of a
     few lognormal (sigma 1) values no few hundred samples show them. n: M. Raises BenchError for unusable features.
     """
-    reference, samples = feature_pair(real, fake)
+    reference, samples = map(shuffled, feature_pair(real, fake))
     d = reference.shape[1]
     return _unbiased(reference, samples, cubic(d), "kid", 1.0, OF_FEW.get(d, SMALLEST_N))
 
@@ -70,7 +77,7 @@ def cmmd(real: Features, fake: Features, unbiased: bool = False) -> Measurement:
     The published estimate is the biased one (each sample is also paired with itself), and so is the default, without an
     interval; unbiased: the estimate ``cmmd_unbiased`` without those pairs, with its interval.
     """
-    reference, samples = feature_pair(real, fake)
+    reference, samples = map(shuffled, feature_pair(real, fake))
     if unbiased:
         return _unbiased(reference, samples, gaussian(10.0), "cmmd_unbiased", 1000.0, SMALLEST_N)
     xx, yy, xy = _all_pairs(reference, samples, gaussian(10.0))
@@ -136,17 +143,45 @@ def pair_sums(x: Tensor, y: Tensor | None, kernel: BlockKernel) -> PairSums:
     """Sums over all pairs of rows of x and y; with y None over all pairs of two different rows of x."""
     other = x if y is None else y
     rows, columns = (torch.zeros(len(z), dtype=torch.float64) for z in (x, other))
-    for i in range(0, len(x), ROWS):
-        for j in range(i if y is None else 0, len(other), ROWS):
-            block = kernel(x[i : i + ROWS], other[j : j + ROWS])
-            if y is None and i == j:
-                block.fill_diagonal_(0)
-            rows[i : i + ROWS] += block.sum(1, dtype=torch.float64)
-            if y is not None or i < j:
-                columns[j : j + ROWS] += block.sum(0, dtype=torch.float64)
+    corners = [(i, j) for i in range(0, len(x), ROWS) for j in range(i if y is None else 0, len(other), ROWS)]
+
+    def sums(corner: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        i, j = corner
+        block = kernel(x[i : i + ROWS], other[j : j + ROWS])
+        if y is None and i == j:
+            block.fill_diagonal_(0)
+        return block.sum(1, dtype=torch.float64), block.sum(0, dtype=torch.float64)
+
+    for (i, j), (of_rows, of_columns) in zip(corners, one_thread_each(sums, corners), strict=True):
+        rows[i : i + ROWS] += of_rows
+        if y is not None or i < j:
+            columns[j : j + ROWS] += of_columns
     if y is None:
         rows = columns = rows + columns  # the kernel is symmetric: only blocks on and above the diagonal were computed
     return PairSums(rows.numpy(), columns.numpy())
+
+
+def one_thread_each(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    """``work`` on each task, in order, as many at a time as torch has threads and each on one: products in float32 that are shared out
+    among threads differ in their last digits by the number of threads."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(tasks) == 1:
+        with _on_threads(1):
+            yield from map(work, tasks)
+        return
+    with _on_threads(threads), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(work, tasks)
+
+
+@contextlib.contextmanager
+def _on_threads(threads: int) -> Iterator[None]:
+    """torch on so many threads, and afterwards on as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _all_pairs(real: np.ndarray, fake: np.ndarray, kernel: BlockKernel) -> tuple[PairSums, PairSums, PairSums]:
