@@ -127,6 +127,7 @@ class GenerativeModel(nn.Module, abc.ABC):
     trains: ClassVar[bool] = True
     Config: ClassVar[type] = NoConfig
     spaces: ClassVar[tuple[type, ...]] = (ImageSpace,)
+    scaler: torch.amp.GradScaler | None = None  # of losses in float16, see ``descend``
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__()
@@ -160,6 +161,41 @@ class GenerativeModel(nn.Module, abc.ABC):
         All randomness comes from ``generator`` (``generator.randn(64)`` is ``(n, 64)``), which makes sample i independent of
         the batch size. Runs under ``torch.inference_mode`` in eval mode.
         """
+
+    def descend(self, loss: Tensor, *optimizers: torch.optim.Optimizer, longest: float | None = None) -> None:
+        """One step of each optimizer down the gradient of ``loss`` (0-d): gradients to zero, backward, clip, step.
+
+        longest: a gradient of greater 2-norm, over all parameters of these optimizers, is shortened to it.
+
+        Under float16 autocast the loss is scaled up before the backward pass, so that small gradients do not vanish, and the
+        gradients back before the step; a step whose gradients overflowed is left out, and the scale halved ("Mixed Precision
+        Training", Micikevicius et al. 2017, arXiv 1710.03740). A model that calls ``backward`` and ``step`` itself trains in
+        float32 and bfloat16 just as well, but not in float16.
+        """
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        scaler = self._scaler_of_autocast(loss.device.type)
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        for optimizer in optimizers if scaler is not None else ():
+            scaler.unscale_(optimizer)
+        if longest is not None:
+            every = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(every, longest)
+        for optimizer in optimizers:
+            if scaler is None:
+                optimizer.step()
+            else:
+                scaler.step(optimizer)
+        if scaler is not None:
+            scaler.update()
+
+    def _scaler_of_autocast(self, kind: str) -> torch.amp.GradScaler | None:
+        """What scales losses where this code runs under float16 autocast of that kind of device, made at first use; else None."""
+        if not (torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16):
+            return None
+        if self.scaler is None:
+            self.scaler = torch.amp.GradScaler(kind)
+        return self.scaler
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Every optimizer held in an attribute, by attribute name."""

@@ -64,7 +64,7 @@ class Trial(BaseModel):
     budget_unit: Literal["seconds", "images", "steps", "flops"]
     budget_amount: float
     batch_size: int
-    precision: Literal["auto", "float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
     ema: float
     samples: int
     sample_batch: int

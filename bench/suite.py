@@ -120,7 +120,7 @@ class Suite(_Strict):
     seeds: list[Annotated[int, Field(ge=0, lt=SEEDS)]] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
     budget: Budget
     batch_size: int = Field(128, gt=0)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     ema: float = Field(0.995, ge=0, lt=1, description="decay of the weight average; 0 switches it off")
     samples: int = Field(500, ge=2, description="size of the sample set that is scored")
     sample_batch: int = Field(128, gt=0, description="batch size of sampling")

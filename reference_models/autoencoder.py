@@ -53,9 +53,7 @@ class Autoencoder(GenerativeModel):
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
         loss = F.mse_loss(self.decoder(self.encoder(batch.x)).float(), batch.x)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.descend(loss, self.optimizer)
         return {"mse": loss.detach()}
 
     @torch.no_grad()

@@ -103,9 +103,7 @@ class CascadedDiffusion(GenerativeModel):
                 self.process.diffuse(x0, epsilon, index), index / STEPS, image=image, level=level
             )
             losses[f"loss_{height}"] = self.process.loss(output, x0, epsilon, index)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        self.optimizer.step()
+        self.descend(torch.stack(list(losses.values())).sum(), self.optimizer)
         return {name: loss.detach() for name, loss in losses.items()}
 
     def augmented(self, small: Tensor, level: Tensor, noise: Tensor) -> Tensor:

@@ -79,9 +79,7 @@ class ConditionalDiffusion(GenerativeModel):
         epsilon = torch.randn_like(x0)
         output = self.network(self.process.diffuse(x0, epsilon, index), index / STEPS, labels)
         loss = self.process.loss(output, x0, epsilon, index)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.descend(loss, self.optimizer)
         return {"loss": loss.detach()}
 
     def labels_of(self, indices: Tensor) -> Tensor:

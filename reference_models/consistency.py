@@ -87,9 +87,7 @@ class Consistency(GenerativeModel):
         c = HUBER * math.sqrt(data[0].numel())
         distance = ((output - target).square().flatten(1).sum(1) + c**2).sqrt() - c  # pseudo-Huber
         loss = (distance / (high - low)).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.descend(loss, self.optimizer)
         return {"loss": loss.detach()}
 
     def levels(self, progress: float) -> Tensor:

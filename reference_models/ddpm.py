@@ -88,9 +88,7 @@ class DDPM(GenerativeModel):
             bound = self.variance_bound(output.detach(), mix, x0, x, index)
             loss = simple + VLB_WEIGHT * bound
             losses["vlb"] = bound.detach()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.descend(loss, self.optimizer)
         return losses
 
     def evaluate(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:

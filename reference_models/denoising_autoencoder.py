@@ -48,9 +48,7 @@ class DenoisingAutoencoder(Autoencoder):
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
         damaged = corrupt(batch.x, self.config.corruption, self.config.strength)
         loss = F.mse_loss(self.decoder(self.encoder(damaged)).float(), batch.x)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.descend(loss, self.optimizer)
         return {"mse": loss.detach()}
 
 

@@ -84,9 +84,7 @@ class EDM(GenerativeModel):
         c_skip, c_out, c_in = preconditioning(at, self.config.sigma_data)
         output = self.network(c_in * x, noise_time(sigma)).float()
         loss = F.mse_loss(output, (data - c_skip * x) / c_out)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.descend(loss, self.optimizer)
         return {"loss": loss.detach()}
 
     def denoise(self, x: Tensor, sigma: float) -> Tensor:

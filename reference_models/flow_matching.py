@@ -93,9 +93,7 @@ class FlowMatching(GenerativeModel):
             loss = F.mse_loss(output, data - noise)
         else:
             loss = F.mse_loss(output / (1 - at).clamp_min(NEAREST), data / (1 - at).clamp_min(NEAREST))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.descend(loss, self.optimizer)
         return {"loss": loss.detach()}
 
     def velocity(self, x: Tensor, t: float | Tensor) -> Tensor:

@@ -98,17 +98,13 @@ class GAN(GenerativeModel):
 
         real_scores, fake_scores = self._scores(batch.x, fake.detach())
         d_loss = discriminator_loss(real_scores, fake_scores, self.config.loss)
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        (d_loss + self.penalty(batch.x, fake)).backward()
-        self.discriminator_optimizer.step()
+        self.descend(d_loss + self.penalty(batch.x, fake), self.discriminator_optimizer)
         self.steps += 1
 
         if generator_too:
             self.discriminator.requires_grad_(False)
             g_loss = generator_loss(self.discriminate(fake), self.config.loss)
-            self.generator_optimizer.zero_grad(set_to_none=True)
-            g_loss.backward()
-            self.generator_optimizer.step()
+            self.descend(g_loss, self.generator_optimizer)
             self.discriminator.requires_grad_(True)
             self.last_generator_loss = g_loss.detach()
         return {

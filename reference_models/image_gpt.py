@@ -84,10 +84,7 @@ class ImageGPT(GenerativeModel):
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
         loss = self.negative_log_probability(batch.x).mean() / self.space.dimensions
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters(), LARGEST_GRADIENT)
-        self.optimizer.step()
+        self.descend(loss, self.optimizer, longest=LARGEST_GRADIENT)
         return {"nll": loss.detach()}
 
     def patches(self, x: Tensor) -> Tensor:

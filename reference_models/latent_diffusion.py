@@ -103,9 +103,7 @@ class LatentDiffusion(GenerativeModel):
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         loss = F.mse_loss(self.decoder(z).float(), x) + self.config.kl_weight * kl
-        self.autoencoder_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.autoencoder_optimizer.step()
+        self.descend(loss, self.autoencoder_optimizer)
         with torch.no_grad():  # follows the latents, so that the denoiser finds them at mean 0 and standard deviation 1
             self.shift.lerp_(mean.mean((0, 2, 3), keepdim=True), 0.05)
             self.scale.lerp_((mean - self.shift).square().mean((0, 2, 3), keepdim=True).sqrt(), 0.05)
@@ -120,9 +118,7 @@ class LatentDiffusion(GenerativeModel):
         loss = self.process.loss(
             self.network(self.process.diffuse(x0, epsilon, index), index / STEPS), x0, epsilon, index
         )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.descend(loss, self.optimizer)
         return {"loss": loss.detach()}
 
     def latent(self, x: Tensor) -> Tensor:

@@ -108,10 +108,7 @@ class NormalizingFlow(GenerativeModel):
         noise = torch.rand_like(batch.x) if isinstance(self.space, ImageSpace) else None
         self._initialise(batch.x, noise)
         loss = self.negative_log_density(batch.x, noise).mean() / self.space.dimensions
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters(), LARGEST_GRADIENT)
-        self.optimizer.step()
+        self.descend(loss, self.optimizer, longest=LARGEST_GRADIENT)
         return {"nll": loss.detach()}
 
     def negative_log_density(self, x: Tensor, noise: Tensor | None) -> Tensor:

@@ -110,15 +110,11 @@ class ProgressiveGAN(GenerativeModel):
             )
         elif c.r1 > 0 and self.steps % R1_EVERY == 0:
             penalty = R1_EVERY * c.r1 / 2 * r1_penalty(discriminate, real)
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        (d_loss + penalty).backward()
-        self.discriminator_optimizer.step()
+        self.descend(d_loss + penalty, self.discriminator_optimizer)
 
         self.discriminator.requires_grad_(False)
         g_loss = generator_loss(discriminate(fake), c.loss)
-        self.generator_optimizer.zero_grad(set_to_none=True)
-        g_loss.backward()
-        self.generator_optimizer.step()
+        self.descend(g_loss, self.generator_optimizer)
         self.discriminator.requires_grad_(True)
         self.steps += 1
         return {

@@ -103,18 +103,18 @@ class StyleGAN2(GenerativeModel):
 
         real_scores, fake_scores = self.discriminate(batch.x), self.discriminate(fake.detach())
         d_loss = discriminator_loss(real_scores, fake_scores, "non-saturating")
-        step(self.discriminator_optimizer, d_loss)
+        self.descend(d_loss, self.discriminator_optimizer)
         if self.config.r1 > 0 and self.steps % R1_EVERY == 0:
             penalty = r1_penalty(self.discriminate, batch.x)
-            step(self.discriminator_optimizer, R1_EVERY * self.config.r1 / 2 * penalty)
+            self.descend(R1_EVERY * self.config.r1 / 2 * penalty, self.discriminator_optimizer)
 
         self.discriminator.requires_grad_(False)
         g_loss = generator_loss(self.discriminate(fake), "non-saturating")
-        step(self.generator_optimizer, g_loss)
+        self.descend(g_loss, self.generator_optimizer)
         self.discriminator.requires_grad_(True)
         if self.config.path_length > 0 and self.steps % PATH_EVERY == 0:
             penalty = self.path_penalty(max(1, len(batch) // 2))
-            step(self.generator_optimizer, PATH_EVERY * self.config.path_length * penalty)
+            self.descend(PATH_EVERY * self.config.path_length * penalty, self.generator_optimizer)
         self.steps += 1
         return {
             "discriminator": d_loss.detach(),
@@ -309,9 +309,3 @@ def lazy_adam(parameters: Any, learning_rate: float, every: int) -> torch.optim.
     """Adam whose rate and memory are corrected for one more step of a penalty after every ``every`` steps (3.1, appendix B)."""
     ratio = every / (every + 1) if every else 1.0
     return torch.optim.Adam(parameters, learning_rate * ratio, betas=(0.0, 0.99**ratio), fused=True)
-
-
-def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()

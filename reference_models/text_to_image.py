@@ -91,9 +91,7 @@ class TextToImage(GenerativeModel):
         epsilon = torch.randn_like(x0)
         output = self.evaluate(self.process.diffuse(x0, epsilon, index), index / STEPS, *self.text(tokens))
         loss = self.process.loss(output, x0, epsilon, index)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.descend(loss, self.optimizer)
         return {"loss": loss.detach()}
 
     def tokens(self, captions: Sequence[str]) -> Tensor:

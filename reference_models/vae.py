@@ -87,11 +87,7 @@ class VAE(GenerativeModel):
         kl = gaussian_kl(mean, log_variance).mean()
         beta = self.config.beta * (min(1.0, progress / self.config.warm_up) if self.config.warm_up > 0 else 1.0)
         loss = (reconstruction + beta * kl) / self.space.dimensions
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scale_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        self.scale_optimizer.step()
+        self.descend(loss, self.optimizer, self.scale_optimizer)
         return {"reconstruction": reconstruction.detach(), "kl": kl.detach()}
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:

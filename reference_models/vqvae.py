@@ -126,9 +126,7 @@ class VQVAE(GenerativeModel):
         straight = encoded + (quantised - encoded).detach()  # gradients pass as if nothing had been rounded
         mse = F.mse_loss(self.decoder(straight).float(), x)
         loss = mse + self.config.commitment * F.mse_loss(encoded, quantised)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.descend(loss, self.optimizer)
         self.last["mse"] = mse.detach()
         self._count(index)
 
@@ -137,10 +135,7 @@ class VQVAE(GenerativeModel):
         tokens = self.tokens(x)
         self._count(tokens)
         loss = self.prior_nll(tokens).mean() / math.prod(self.grid)
-        self.prior_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.prior.parameters(), 1.0)
-        self.prior_optimizer.step()
+        self.descend(loss, self.prior_optimizer, longest=1.0)
         self.last["prior"] = loss.detach()
 
     def _count(self, index: Tensor) -> None:

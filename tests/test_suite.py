@@ -46,7 +46,10 @@ WRONG = {
         GOOD + '[gate]\nsuite = "tiny"\n[[gate.metrics]]\nmetric = "kid"\ndirection = "down"\n',
         r"gate\.metrics\[0\]\.direction.*'higher' or 'lower', got 'down'",
     ),
-    "bad precision": (GOOD + 'precision = "half"\n', r"suites\.tiny\.precision.*'auto', 'float32' or 'bfloat16'"),
+    "bad precision": (
+        GOOD + 'precision = "half"\n',
+        r"suites\.tiny\.precision.*'auto', 'float32', 'bfloat16' or 'float16'",
+    ),
     "curves without a distance": (
         GOOD.replace('"kernel"', '"prdc"') + "checkpoints = 3\n",
         r"suites\.tiny.*need frechet or kernel among the metrics",

@@ -58,7 +58,7 @@ def _choose_precision(run: State, model: GenerativeModel, batches: Batches, resu
     """By a trial on this machine; a training that goes on keeps what it began with."""
     if resume is not None and "precision" in resume.notes:
         why = resume.notes["precision"]
-        run.autocast = torch.bfloat16 if why.startswith("bfloat16") else None
+        run.autocast = precision.DTYPES[why.replace(":", " ").split()[0]]
     else:
         run.autocast, why = precision.choose(model, batches, run.trial.precision)
     if resume is not None:

@@ -196,6 +196,11 @@ def train(
         if not isinstance(losses, dict):
             name = type(model).__name__
             raise BenchError(f"{name}.train_step must return its losses, a dict of name to number, not {losses!r}")
+        if autocast == torch.float16 and model.scaler is None:
+            raise BenchError(
+                f"{type(model).__name__} cannot train in float16: its train_step calls backward itself, so that its losses are not "
+                "scaled; let it call self.descend(loss, optimizer), or set precision to bfloat16 or float32"
+            )
         pending.append(losses)
         if average is not None:
             average.update()
@@ -207,6 +212,8 @@ def train(
         synchronise(device)
         began = block_began = time.perf_counter()
         if resume is not None:
+            if autocast == torch.float16 and resume.saved is not None:
+                model.scaler = torch.amp.GradScaler(device.type)  # for the scale that was saved
             began = time.perf_counter() - resume.restore(model, average, batches, result)
             block_began, block_start, held = time.perf_counter(), result.steps, present_mib(device)
         result.flops_per_step = result.flops_per_step or flops_per_step

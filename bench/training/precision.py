@@ -16,6 +16,9 @@ from bench.training.loop import Batches, mixed_precision
 FASTER_BY = 1.15  # bfloat16 must win clearly: a choice within noise would make runs irreproducible
 TRIAL_STEPS = 3
 
+DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""What autocast computes in. float16 is never chosen by a trial: bfloat16 needs no scaled losses."""
+
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Has the hardware bfloat16 matrix instructions? Without them autocast emulates and is slower."""
@@ -27,12 +30,10 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def choose(model: GenerativeModel, batches: Batches, precision: str) -> tuple[torch.dtype | None, str]:
-    """(dtype for autocast or None for float32, why). ``precision``: auto, float32 or bfloat16."""
+    """(dtype for autocast or None for float32, why). ``precision``: auto, or one of ``DTYPES``."""
     device = model.device
-    if precision == "float32":
-        return None, "float32 asked for"
-    if precision == "bfloat16":
-        return torch.bfloat16, "bfloat16 asked for"
+    if precision in DTYPES:
+        return DTYPES[precision], f"{precision} asked for"
     if not has_fast_bfloat16(device):
         return None, "float32: no bfloat16 matrix instructions here"
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

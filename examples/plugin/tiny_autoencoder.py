@@ -20,9 +20,7 @@ class TinyAutoencoder(GenerativeModel):
 
     def train_step(self, batch, progress):
         loss = (self.decoder(self.encoder(batch.x.flatten(1))) - batch.x.flatten(1)).square().mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        self.descend(loss, self.optimizer)  # zero_grad, backward, step
         return {"mse": loss.detach()}
 
     def fit_prior(self, loader):
