@@ -23,7 +23,7 @@ FRECHET_SIZES = (
 )  # fmt: skip
 OTHER_SIZES = (
     (2, 200, 200), (2, 500, 500), (4, 50, 50), (16, 200, 200), (16, 500, 300), (64, 50, 50), (64, 200, 200), (64, 1000, 1000),
-    (256, 200, 200),
+    (256, 200, 200), (256, 250, 250),
 )  # fmt: skip
 """(d, real samples, fake samples) of the simulations, from the smallest at which an interval is offered."""
 

@@ -105,8 +105,8 @@ def _mixtures(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> tuple[_M
         )
 
     def standardised(features: np.ndarray) -> Tensor:
-        rows = sampled(features, MOST_ROWS).astype(np.float64)
-        return ((torch.from_numpy(rows) - mean) / scale)[:, varies].contiguous()
+        rows = ((torch.from_numpy(features.astype(np.float64)) - mean) / scale)[:, varies]
+        return torch.from_numpy(sampled(rows.numpy(), MOST_ROWS))  # so that the choice hangs on no unit either
 
     x, y = standardised(train), ((reference - mean) / scale)[:, varies].contiguous()
     samples = standardised(fake)

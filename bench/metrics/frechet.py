@@ -31,6 +31,9 @@ from bench.stats.moments import checked_moments
 SMALLEST_RATIO = 1.2
 """An interval needs this many samples per dimension in both sets; below, neither the bias nor its error is known."""
 
+UNSURE_BIAS = 0.08
+"""Share of the removed bias that counts as its error: near 1.2 samples a dimension terms beyond the first order are left of it."""
+
 SINGULAR = "no interval: a covariance is singular (constant or repeated features); see the kernel distance"
 RAW_INTERVAL = "jackknife, for the mean of the raw value at this n"
 
@@ -163,9 +166,10 @@ def _with_interval(
     except np.linalg.LinAlgError:
         return raw.replace(note=SINGULAR), corrected.replace(note=SINGULAR.replace("no interval", "not estimated"))
     value = float(raw) - bias
+    unsure = math.hypot(half, UNSURE_BIAS * bias)
     return (
         raw.replace(low=max(0.0, raw - half), high=raw + half, interval=RAW_INTERVAL),
-        corrected.replace(value=value, low=value - half, high=value + half, interval="jackknife"),
+        corrected.replace(value=value, low=value - unsure, high=value + unsure, interval="jackknife"),
     )
 
 

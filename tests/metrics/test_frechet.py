@@ -174,13 +174,13 @@ def test_thread_count_does_not_matter():
         torch.set_num_threads(threads)
 
 
-def test_raw_and_corrected_share_their_interval():
+def test_raw_and_corrected_have_intervals_of_one_make():
     real, fake = golden_sets()
     raw, corrected = frechet_distances(real, fake)
     assert float(frechet_distance_corrected(real, fake)) == float(corrected)
-    assert raw.high - raw.low == pytest.approx(corrected.high - corrected.low)
-    assert raw.high - raw == pytest.approx(corrected.high - corrected)
-    assert corrected < raw - 1  # the bias at d/n = 1/7
+    bias = raw - corrected
+    assert bias > 1, "at d/n = 1/7"
+    assert corrected.high - corrected == pytest.approx(np.hypot(raw.high - raw, 0.08 * bias)), "it is not known exactly"
     assert raw.n == corrected.n == 400
     assert (raw.direction, raw.name, corrected.name) == ("lower", "fd", "fd_corrected")
     assert "mean of the raw value" in raw.interval
@@ -231,7 +231,8 @@ def test_fid_infinity_removes_the_bias_of_few_fakes_only():
     plain, limit = frechet_distance(real, fake), fid_infinity(real, fake, seed=1)
     known = frechet_distance_from_stats(*moments(real), np.zeros(16), 1.44 * np.eye(16))
     assert limit.low < known < limit.high
-    assert abs(limit - known) < abs(plain - known) / 2
+    limits = [float(fid_infinity(real, fake, seed=seed)) for seed in range(20)]
+    assert abs(np.mean(limits) - known) < abs(plain - known) / 2
     assert float(limit) == float(fid_infinity(real, fake, seed=1))
     assert float(limit) != float(fid_infinity(real, fake, seed=2))
     assert "too few" in fid_infinity(real[:15], fake).note
