@@ -175,9 +175,12 @@ class GenerativeModel(nn.Module, abc.ABC):
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         scaler = self._scaler_of_autocast(loss.device.type)
-        (loss if scaler is None else scaler.scale(loss)).backward()
-        for optimizer in optimizers if scaler is not None else ():
-            scaler.unscale_(optimizer)
+        if scaler is None:
+            loss.backward()
+        else:
+            scaler.scale(loss).backward()
+            for optimizer in optimizers:
+                scaler.unscale_(optimizer)
         if longest is not None:
             every = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(every, longest)
