@@ -120,7 +120,7 @@ def saved(tmp_path: Path) -> Path:
         ({"config": {"widht": 8}}, "did you mean 'width'"),
         ({"config": {"width": 16}}, "belong to other options"),
         ({"config": None}, "table of options"),
-        ({"model": "vae"}, "no option 'components'"),
+        ({"model": "gan"}, "no option 'components'"),
         ({"model": "vae", "config": {"width": 8}}, "belong to another model"),
     ],
     ids=str,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
-from itertools import islice
+import time
+from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -14,7 +16,8 @@ from bench.model import Batch, GenerativeModel
 from bench.training.loop import Batches, mixed_precision
 
 FASTER_BY = 1.15  # bfloat16 must win clearly: a choice within noise would make runs irreproducible
-TRIAL_STEPS = 3
+WARM_UP, FEWEST_STEPS, TRIAL_STEPS, TRIAL_SECONDS = 2, 3, 9, 4.0
+"""Steps of the trial in each precision: the first are not counted; after some seconds the fewest will do."""
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """What autocast computes in. float16 is never chosen by a trial: bfloat16 needs no scaled losses."""
@@ -36,27 +39,39 @@ def choose(model: GenerativeModel, batches: Batches, precision: str) -> tuple[to
         return DTYPES[precision], f"{precision} asked for"
     if not has_fast_bfloat16(device):
         return None, "float32: no bfloat16 matrix instructions here"
+    try:
+        copies = [copy.deepcopy(model) for _ in range(2)]  # a trial leaves nothing behind
+    except Exception as error:  # whatever a model holds
+        return None, f"float32: bfloat16 was not tried, since the model cannot be copied ({type(error).__name__})"
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        single = _seconds_per_step(model, batches, None)
-        half = _seconds_per_step(model, batches, torch.bfloat16)
-    ratio = single / half
+        single, half = _seconds_per_step(copies, (None, torch.bfloat16), batches)
+    ratio = float(np.median(single) / np.median(half))
     chosen = torch.bfloat16 if ratio > FASTER_BY else None
     return (
         chosen,
-        f"{'bfloat16' if chosen else 'float32'}: bfloat16 is {ratio:.2f}x as fast in a trial of {TRIAL_STEPS} steps",
+        f"{'bfloat16' if chosen else 'float32'}: bfloat16 is {ratio:.2f}x as fast in a trial of {len(half)} steps",
     )
 
 
-def _seconds_per_step(model: GenerativeModel, batches: Batches, dtype: torch.dtype | None) -> float:
-    trial_model = copy.deepcopy(model).train()
-    device = model.device
-    laps = []
+def _seconds_per_step(
+    models: Sequence[GenerativeModel], dtypes: Sequence[torch.dtype | None], batches: Batches
+) -> list[list[float]]:
+    """Of each model in its precision, step by step in turn on the same batches, so that other work on the machine slows all alike;
+    the first steps, in which kernels are chosen and flows initialised, are left out. The models are trained by it."""
+    laps: list[list[float]] = [[] for _ in models]
 
-    def step(batch: Batch) -> None:
-        with mixed_precision(device, dtype):
-            trial_model.train_step(batch, 0.5)
+    def step(model: GenerativeModel, dtype: torch.dtype | None, batch: Batch) -> None:
+        with mixed_precision(model.device, dtype):
+            model.train_step(batch, 0.5)
 
+    for model in models:
+        model.train()
+    began = time.perf_counter()
     with quiet_garbage():
-        for batch in islice(batches.once(), TRIAL_STEPS + 1):
-            laps.append(time_once(functools.partial(step, batch), device))
-    return float(np.median(laps[1:] or laps))
+        for batch in chain.from_iterable(batches.once() for _ in range(WARM_UP + TRIAL_STEPS)):
+            for model, dtype, found in zip(models, dtypes, laps, strict=True):
+                found.append(time_once(functools.partial(step, model, dtype, batch), model.device))
+            done = len(laps[0]) - WARM_UP
+            if done == TRIAL_STEPS or (done >= FEWEST_STEPS and time.perf_counter() - began > TRIAL_SECONDS):
+                break
+    return [found[WARM_UP:] for found in laps]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -176,19 +177,33 @@ def test_each_pass_of_a_step_in_mixed_precision_sees_the_weights_as_they_are():
     assert values[0] > values[1] > values[2]
 
 
+def test_a_model_that_cannot_be_copied_trains_in_float32(batches, data, monkeypatch):
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: True)
+    model = Line(data.space)
+    model.held = threading.Lock()
+    dtype, why = precision.choose(model, batches, "auto")
+    assert dtype is None
+    assert why == "float32: bfloat16 was not tried, since the model cannot be copied (TypeError)"
+
+
+def test_a_small_data_set_is_gone_through_again_in_the_trial_of_a_precision(data):
+    few = Data("few", data.space, data.train[:8], data.test)
+    laps = precision._seconds_per_step([Line(data.space)], [None], Batches(few, 8, 0, torch.device("cpu")))
+    assert len(laps[0]) == precision.TRIAL_STEPS
+
+
 def test_the_trial_of_a_precision_learns_as_training_does():
     data = Data("two", VectorSpace(2), np.ones((64, 2), np.float32), np.ones((8, 2), np.float32))
     seen = []
 
     class Watched(TwoSteps):
-        def __deepcopy__(self, memo):
-            return self
-
         def train_step(self, batch, progress):
             losses = super().train_step(batch, progress)
             seen.append(float(losses["0"]))
             return losses
 
-    precision._seconds_per_step(Watched(VectorSpace(2)), Batches(data, 8, 0, torch.device("cpu")), torch.bfloat16)
-    assert len(seen) == precision.TRIAL_STEPS + 1
+    batches = Batches(data, 8, 0, torch.device("cpu"))
+    ((*laps,),) = precision._seconds_per_step([Watched(VectorSpace(2))], [torch.bfloat16], batches)
+    assert len(laps) == precision.TRIAL_STEPS
+    assert len(seen) == precision.TRIAL_STEPS + precision.WARM_UP
     assert all(later < earlier for earlier, later in itertools.pairwise(seen))
