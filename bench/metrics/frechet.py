@@ -112,7 +112,8 @@ class FrechetTo:
         """
         if self.factor is not None:
             product, _ = lapack.dsygst(other.T, self.factor, itype=2, lower=0)
-            eigenvalues = torch.linalg.eigvalsh(torch.from_numpy(product), UPLO="U")  # faster than numpy's by a third
+            # from the lower triangle: from the upper one, small eigenvalues would come out with the error of large ones
+            eigenvalues = torch.linalg.eigvalsh(torch.from_numpy(product.T), UPLO="L")
             if eigenvalues[0] > 0:
                 return float(eigenvalues.sqrt().sum())
         return _cross_trace_of_singular(self.covariance, other)
