@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from scipy.linalg import lapack
 
@@ -110,6 +109,8 @@ class FrechetTo:
         With S = U'U the eigenvalues of U O U' are those wanted, and that matrix is symmetric. Where one is singular: the
         singular values of S^1/2 O^1/2.
         """
+        import torch  # here: accumulators in other processes need none of it
+
         if self.factor is not None:
             product, _ = lapack.dsygst(other.T, self.factor, itype=2, lower=0)
             # from the lower triangle: from the upper one, small eigenvalues would come out with the error of large ones
