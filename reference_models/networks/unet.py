@@ -163,11 +163,11 @@ class Attention(nn.Module):
     context: width of the vectors attended to, 0 for self-attention.
     """
 
-    HEAD = 16  # channels of one head
+    HEAD = 16  # channels of one head, or a few more where 16 do not divide them
 
     def __init__(self, channels: int, context: int = 0) -> None:
         super().__init__()
-        self.heads = max(1, channels // self.HEAD)
+        self.heads = next(n for n in range(max(1, channels // self.HEAD), 0, -1) if channels % n == 0)
         self.norm = nn.GroupNorm(GROUPS, channels)
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(context or channels, 2 * channels)

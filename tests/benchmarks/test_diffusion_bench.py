@@ -4,8 +4,8 @@
 
 diffusers: ``UNet2DModel`` with ``DDPMScheduler`` / ``DDIMScheduler`` as its training example uses them: epsilon prediction, linear
 schedule, AdamW, float32. Ours: ``DDPM`` with the same prediction and schedule. The two U-Nets are not the same network: ours adds its
-skips, and by default folds 2 x 2 pixels into channels at its entrance; "same levels" is ours without that folding, with the channels of
-diffusers' levels at 32 x 32 and 16 x 16 pixels. In float32, and in bfloat16 where the processor has instructions for it: the harness
+skips, and by default folds 2 x 2 pixels into channels at its entrance; "same levels" is ours without that folding, with 32, 96
+and 96 channels where diffusers has 32, 64 and 72. In float32, and in bfloat16 where the processor has instructions for it: the harness
 trains in whichever is faster.
 """
 
@@ -80,7 +80,7 @@ def models():
     found = {
         "diffusers": peer,
         "ours": ours(width=24, multipliers=(1, 2, 4, 4)),
-        "ours, same levels": ours(width=8, multipliers=(4, 8, 15), patch=1),
+        "ours, same levels": ours(width=32, multipliers=(1, 3, 3), patch=1),
     }
     size = {name: parameters(model.net if model is peer else model) for name, model in found.items()}
     print()

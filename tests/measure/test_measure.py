@@ -39,7 +39,7 @@ def test_a_known_cost_is_measured_within_one_percent(milliseconds):
         spent.append(time.perf_counter() - began)
 
     call = min(timeit.repeat(lambda: work(0), number=1000, repeat=5)) / 1000  # what calling the loop costs by itself
-    timing = time_blocks(work, CPU, warmup_cap=0.1, cap_seconds=0.3)
+    timing = time_blocks(work, CPU, warmup_cap=0.1, cap_seconds=1.0)
     true = np.median(spent[-len(timing.laps) :]) + call
     assert true >= milliseconds / 1000
     assert np.median(timing.laps) == pytest.approx(true, rel=0.01)
@@ -66,10 +66,11 @@ class Known(GenerativeModel):
 
     def __init__(self, seconds):
         super().__init__(VectorSpace(2))
-        self.seconds, self.spent = seconds, []
+        self.seconds, self.spent, self.began = seconds, [], []
 
     def take(self, images):
         began = time.perf_counter()
+        self.began.append(began)
         time.sleep(self.seconds * images)
         self.spent.append(time.perf_counter() - began)
 
@@ -84,20 +85,22 @@ class Known(GenerativeModel):
 
 @pytest.mark.parametrize("milliseconds", [0.1, 10])
 def test_a_model_of_known_cost_an_image_trains_and_samples_at_its_speed(milliseconds):
-    """Through the training loop and the timing of the sampler, as a trial goes, in batches of 200 ms; fetching one is far below a percent of it."""
+    """Through the training loop and the timing of the sampler, as a trial goes, in batches of 200 ms: as many images as a stopwatch counts
+    from one call to the next. (What lies between calls is a percent or two where the system takes memory back from what is idle.)"""
     images = round(200 / milliseconds)
     x = np.zeros((4 * images, 2), np.float32)
     model = Known(milliseconds / 1000)
-    result = train(model, Batches(Data("line", VectorSpace(2), x, x), images, 0, CPU), "seconds", 1.4)
+    result = train(model, Batches(Data("line", VectorSpace(2), x, x), images, 0, CPU), "seconds", 2.6)
     speed = training_costs(result, images)[0]
-    own = np.split(model.spent[WARMUP_STEPS:], np.cumsum(result.block_steps))[:-1]
+    calls = np.diff([*model.began, model.began[-1] + model.spent[-1]])
+    own = np.split(calls[WARMUP_STEPS:], np.cumsum(result.block_steps))[:-1]
     blocks = [float(np.mean(block)) for block in own][-len(result.step_seconds()) :]
     assert speed.name == "training_throughput"
     assert speed == pytest.approx(images / np.median(blocks), rel=0.01)
     assert speed <= 1000 / milliseconds
-    model.spent.clear()
-    many = time_blocks(lambda: draw_batch(model, images, 0), CPU, warmup_cap=0.1, cap_seconds=0.3)
-    own = np.median(model.spent[-len(many.laps) :])
+    model.began.clear()
+    many = time_blocks(lambda: draw_batch(model, images, 0), CPU, warmup_cap=0.1, cap_seconds=1.0)
+    own = np.median(np.diff(model.began)[-len(many.laps) :])
     single = time_blocks(lambda: draw_batch(model, 1, 0), CPU, warmup_cap=0.1, cap_seconds=0.1)
     speed, latency = sampling_costs(many, images, single, None)[:2]
     assert len(many.laps) == len(many.blocks), "a block of work as slow as this is one call"
@@ -147,7 +150,7 @@ def test_noise_is_said():
 def test_the_cap_ends_a_noisy_measurement():
     state = np.random.default_rng(0)
     began = time.perf_counter()
-    timing = time_blocks(lambda: spin(state.uniform(0.02, 0.06)), CPU, warmup_cap=0.1, cap_seconds=0.3)
+    timing = time_blocks(lambda: spin(state.uniform(0.02, 0.06)), CPU, warmup_cap=0.1, cap_seconds=1.0)
     assert time.perf_counter() - began < 10  # other work may run here
     assert len(timing.blocks) >= 2
 

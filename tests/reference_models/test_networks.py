@@ -17,7 +17,7 @@ from reference_models.networks.build import (
 )
 from reference_models.networks.conv import halvings
 from reference_models.networks.embedding import Conditioning, Fourier
-from reference_models.networks.unet import UNet, fold, unfold
+from reference_models.networks.unet import Attention, UNet, fold, unfold
 
 SPACES = [
     ImageSpace(1, 8, 8),
@@ -145,3 +145,11 @@ def test_context_and_image_matter_and_padding_does_not() -> None:
     padded = context.clone()
     padded[:, 3:] = 7
     torch.testing.assert_close(out, network(x, t, **{**given, "context": padded}))
+
+
+@pytest.mark.parametrize(("channels", "heads"), [(8, 1), (16, 1), (48, 3), (120, 6), (184, 8)])
+def test_attention_splits_any_width_into_heads(channels, heads):
+    attention = Attention(channels)
+    assert attention.heads == heads
+    x = torch.randn(2, channels, 4, 4)
+    assert torch.equal(attention(x), x), "it begins as the identity"
