@@ -104,6 +104,10 @@ class SampleGenerator:
         return whole[self._skip : self._skip + self.n]
 
 
+UNSCALED = torch.amp.GradScaler(enabled=False)
+"""Hands losses, gradients and steps on as they are."""
+
+
 @dataclasses.dataclass(frozen=True)
 class NoConfig:
     """The configuration of a model that has nothing to configure."""
@@ -175,27 +179,21 @@ class GenerativeModel(nn.Module, abc.ABC):
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         scaler = self._scaler_of_autocast(loss.device.type)
-        if scaler is None:
-            loss.backward()
-        else:
-            scaler.scale(loss).backward()
-            for optimizer in optimizers:
-                scaler.unscale_(optimizer)
+        scaler.scale(loss).backward()
+        for optimizer in optimizers:
+            scaler.unscale_(optimizer)
         if longest is not None:
             every = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(every, longest)
         for optimizer in optimizers:
-            if scaler is None:
-                optimizer.step()
-            else:
-                scaler.step(optimizer)
-        if scaler is not None:
-            scaler.update()
+            scaler.step(optimizer)
+        scaler.update()
 
-    def _scaler_of_autocast(self, kind: str) -> torch.amp.GradScaler | None:
-        """What scales losses where this code runs under float16 autocast of that kind of device, made at first use; else None."""
+    def _scaler_of_autocast(self, kind: str) -> torch.amp.GradScaler:
+        """What scales losses where this code runs under float16 autocast of that kind of device, made at first use; else one that
+        does nothing."""
         if not (torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16):
-            return None
+            return UNSCALED
         if self.scaler is None:
             self.scaler = torch.amp.GradScaler(kind)
         return self.scaler
