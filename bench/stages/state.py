@@ -90,6 +90,12 @@ class State:
         self.costs += costs.flop_costs(phase, found, per_image)
 
     @property
+    def precision_file(self) -> Path:
+        """Where the precision is kept that all seeds of this trial are trained in on this machine: beside the folders of the trials."""
+        of_any_seed = self.trial.model_copy(update={"seed": 0}).id
+        return self.out.parent / f"precision-{provenance.short_hash([of_any_seed, self.protocol()])}.txt"
+
+    @property
     def price(self) -> Price | None:
         """What an hour of the device costs that the trial runs on, where the config says so."""
         hardware = self.machine["hardware"]

@@ -55,12 +55,12 @@ def _checkpoints(run: State) -> Checkpoints | None:
 
 
 def _choose_precision(run: State, model: GenerativeModel, batches: Batches, resume: Checkpoints | None) -> None:
-    """By a trial on this machine; a training that goes on keeps what it began with."""
+    """By a trial on this machine, one for all seeds; a training that goes on keeps what it began with."""
     if resume is not None and "precision" in resume.notes:
         why = resume.notes["precision"]
-        run.autocast = precision.DTYPES[why.replace(":", " ").split()[0]]
+        run.autocast = precision.dtype_of(why)
     else:
-        run.autocast, why = precision.choose(model, batches, run.trial.precision)
+        run.autocast, why = precision.choose_once(model, batches, run.trial.precision, run.precision_file)
     if resume is not None:
         resume.notes["precision"] = why
     run.training["precision"] = why

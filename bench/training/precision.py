@@ -7,12 +7,14 @@ import functools
 import time
 from collections.abc import Sequence
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from bench.measure.clock import quiet_garbage, time_once
 from bench.model import Batch, GenerativeModel
+from bench.store import write_atomically
 from bench.training.loop import Batches, mixed_precision
 
 FASTER_BY = 1.15  # bfloat16 must win clearly: a choice within noise would make runs irreproducible
@@ -37,6 +39,11 @@ def choose(model: GenerativeModel, batches: Batches, precision: str) -> tuple[to
     device = model.device
     if precision in DTYPES:
         return DTYPES[precision], f"{precision} asked for"
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return (
+            None,
+            "float32: the model has no parameters to train; what it counts or sums stays as exact as it made it",
+        )
     if not has_fast_bfloat16(device):
         return None, "float32: no bfloat16 matrix instructions here"
     try:
@@ -51,6 +58,25 @@ def choose(model: GenerativeModel, batches: Batches, precision: str) -> tuple[to
         chosen,
         f"{'bfloat16' if chosen else 'float32'}: bfloat16 is {ratio:.2f}x as fast in a trial of {len(half)} steps",
     )
+
+
+def choose_once(model: GenerativeModel, batches: Batches, precision: str, kept: Path) -> tuple[torch.dtype | None, str]:
+    """As ``choose``, but ``auto`` is decided by the first that asks and kept in the file ``kept``, so that all seeds of a model are
+    trained alike where bfloat16 wins by a hair."""
+    if precision in DTYPES:
+        return choose(model, batches, precision)
+    try:
+        why = kept.read_text(encoding="utf-8")
+        return dtype_of(why), why
+    except (OSError, ValueError, KeyError):  # not decided yet, or the file is damaged
+        dtype, why = choose(model, batches, precision)
+        write_atomically(kept, why.encode())
+        return dtype, why
+
+
+def dtype_of(why: str) -> torch.dtype | None:
+    """What autocast computes in, from the reason that a record gives ("bfloat16: ...")."""
+    return DTYPES[why.replace(":", " ").split(" ")[0]]
 
 
 def _seconds_per_step(

@@ -11,6 +11,9 @@ import torch
 from bench.data.base import Data
 from bench.errors import BenchError, TrialFailure
 from bench.model import GenerativeModel, VectorSpace
+from bench.plan import plan
+from bench.stages.state import State
+from bench.suite import Config
 from bench.training import precision
 from bench.training.ema import WeightAverage
 from bench.training.loop import Batches, OnePass, train
@@ -184,6 +187,51 @@ def test_a_model_that_cannot_be_copied_trains_in_float32(batches, data, monkeypa
     dtype, why = precision.choose(model, batches, "auto")
     assert dtype is None
     assert why == "float32: bfloat16 was not tried, since the model cannot be copied (TypeError)"
+
+
+def test_a_model_that_only_counts_trains_in_float32(data, batches, monkeypatch):
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: True)
+    model = Line(data.space).requires_grad_(False)
+    dtype, why = precision.choose(model, batches, "auto")
+    assert dtype is None
+    assert why.startswith("float32: the model has no parameters to train")
+    assert precision.choose(model, batches, "bfloat16")[0] is torch.bfloat16, "asked for is asked for"
+
+
+def test_the_precision_is_decided_once_for_all_seeds(data, batches, tmp_path, monkeypatch):
+    kept, model = tmp_path / "precision.txt", Line(data.space)
+    dtype, why = precision.choose_once(model, batches, "auto", kept)
+    assert kept.read_text() == why
+    assert precision.dtype_of(why) is dtype
+    kept.write_text("bfloat16: bfloat16 is 1.16x as fast in a trial of 9 steps")
+    assert precision.choose_once(model, batches, "auto", kept) == (torch.bfloat16, kept.read_text())
+    assert precision.choose_once(model, batches, "float32", kept)[0] is None, (
+        "a suite that says which is not asked twice"
+    )
+    kept.write_text("")
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: False)
+    assert precision.choose_once(model, batches, "auto", kept) == (None, kept.read_text())
+    assert kept.read_text() == "float32: no bfloat16 matrix instructions here"
+
+
+def test_seeds_share_a_decision_and_other_models_and_budgets_do_not(tmp_path):
+    suite = {
+        "datasets": ["digits"],
+        "models": ["vae", "gan"],
+        "baselines": [],
+        "budget": {"steps": 2},
+        "metrics": ["kernel"],
+    }
+    suites = {"a": suite, "b": {**suite, "budget": {"steps": 3}}}
+    config = Config.model_validate({"suites": suites})
+    trials = [trial for name in suites for trial in plan(config, name, device="cpu", seeds=[0, 1])]
+    files = {}
+    for trial in trials:
+        path = State(trial, tmp_path / trial.id, lambda event: None).precision_file
+        assert path.parent == tmp_path
+        files.setdefault((trial.suite, trial.model), set()).add(path.name)
+    assert all(len(found) == 1 for found in files.values())
+    assert len(set.union(*files.values())) == len(files) == 6, "vae, gan and the floor, under two budgets"
 
 
 def test_a_small_data_set_is_gone_through_again_in_the_trial_of_a_precision(data):
