@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from bench.record import Measurement
 from bench.sampling import draw_batch
 from bench.stats.intervals import t_interval
 from bench.training.loop import Batches, TrainingResult, final_losses, mixed_precision
+from bench.training.randomness import untouched_randomness
 
 ALL_WARM_UP = "includes the warm-up: training ended within its first steps"
 
@@ -201,16 +200,3 @@ def _losses(result: TrainingResult) -> list[Measurement]:
             )
         )
     return found
-
-
-@contextmanager
-def untouched_randomness(device: torch.device) -> Iterator[None]:
-    """Whatever draws random numbers inside, training goes on with the ones it would have had."""
-    devices = [device] if device.type == "cuda" else []
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)

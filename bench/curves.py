@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.costs import exact, untouched_randomness
+from bench.costs import exact
 from bench.data.base import Data
 from bench.errors import BenchError, TrialFailure
 from bench.features.cache import FeatureCache
@@ -35,6 +35,7 @@ from bench.store import write_atomically
 from bench.suite import CURVE_METRICS
 from bench.training.ema import WeightAverage
 from bench.training.loop import Batches, OnePass
+from bench.training.randomness import untouched_randomness
 
 TRAINING, BATCH, NFE = "training", "batch", "nfe"
 Phase = Callable[[str], None]

@@ -22,7 +22,7 @@ from bench.features.extract import Progress
 from bench.features.fast import SpeedCheck, speed_up
 from bench.features.network import NetworkExtractor
 from bench.foreign_features import Choice, ForeignData, ForeignEvidence, ForeignFeatures, Watching
-from bench.foreign_images import ImageSet, Source, input_warnings, is_dataset, load_set, warnings_of
+from bench.foreign_images import ImageSet, Source, input_warnings, load_set, warnings_of
 from bench.foreign_statistics import StatisticsSet, distance_of_statistics, distance_to_statistics, is_statistics
 from bench.plan import Part, extractor_named
 from bench.record import Measurement
@@ -127,8 +127,13 @@ def score_images(
     if isinstance(fake, StatisticsSet) or isinstance(real, StatisticsSet):
         if speed != "exact":
             raise BenchError("--speed is checked on images of both sides, and a statistics file has none; leave it out")
-        return _of_statistics(fake, real, part, parts, device, watching)
-    if train is None and isinstance(reference, str) and is_dataset(reference, settings):
+        found = _of_statistics(fake, real, part, parts, device, watching)
+        if train is not None:
+            found.warnings.append(
+                "the training images were not looked at: a statistics file cannot be held against them"
+            )
+        return found
+    if train is None and real.data is not None:  # a data set knows what a model may have learned from
         train = reference
     known = None if train is None else load_set(train, "train", settings, strict)
 
@@ -240,13 +245,16 @@ def _measure(
     fake, real = sets["fake"], sets["real"]
     chosen = {**sets, "train": train if train is not None else real}
     rows = {split: features.part(choice.split, choice.rows) for split, choice in chosen.items()}
-    shape = fake.images.shape if fake.images.shape == real.images.shape else None
+    of_train = [] if train is None else [train]
+    data = {  # whether a metric looks at the training images -> what it is given
+        looks: ForeignData(
+            _common_space(fake, real, *(of_train if looks else [])), {"train": chosen["train"], "test": real}
+        )
+        for looks in (False, True)
+    }
     evidence = ForeignEvidence(
         fake,
-        data=ForeignData(
-            None if shape is None else ImageSpace(shape[2], shape[0], shape[1]),
-            {"train": chosen["train"], "test": real},
-        ),
+        data=data[False],
         features=lambda split, layer: rows[split](layer),
         extractor=features.name,
         layers=features.layers,
@@ -257,10 +265,15 @@ def _measure(
     found: list[Measurement] = []
     for part in parts:
         metric = make_metric(part)
+        evidence.data = data["train" in metric.needs]
         lacking = missing(metric.needs, evidence)
         if train is None and "train" in metric.needs:
             lacking.add("train")
         if lacking:
+            if evidence.data.space is None:
+                lacking = {
+                    need.replace("images", "images of one size and as many channels in all sets") for need in lacking
+                }
             warnings.append(f"{part.name} left out: it needs {', '.join(sorted(lacking))}")
             continue
         watching.phase(part.name)
@@ -271,6 +284,13 @@ def _measure(
         except Exception as error:  # code of anyone's: the other metrics are not the worse for it
             warnings.append(f"{part.name} left out: {said_by(error)}")
     return found
+
+
+def _common_space(*sets: Choice) -> ImageSpace | None:
+    """Of the images of all sets, where they have one size and as many channels."""
+    shapes = {each.images.shape for each in sets}
+    height, width, channels = (shapes.pop() if len(shapes) == 1 else None) or (0, 0, 0)
+    return ImageSpace(channels, height, width) if channels else None
 
 
 def _floor_sets(whole: Mapping[str, Choice], train: ImageSet | None, seed: int) -> tuple[dict[str, Choice], str]:

@@ -75,7 +75,10 @@ class ImageSet:
     ) -> dict[str, np.ndarray]:
         """Layer -> float32 ``(N, width)`` of all readable images, or of the ``rows`` among them. Without an extractor: nothing, but
         the report is there afterwards."""
-        chosen = None if rows is None else [self._readable[row] for row in rows]
+        chosen = None
+        if rows is not None:
+            readable = self._readable
+            chosen = [readable[row] for row in rows]
         found = extract_files(
             self._source,
             extractor,

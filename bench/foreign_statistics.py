@@ -29,7 +29,10 @@ from bench.scoring import make_extractor
 from bench.suite import load_config
 
 LAYERS = ("pool", "mid", "final")
-"""Where a foreign file does not name its layer: the first of these that the extractor has with the file's width."""
+"""Where a foreign file does not name its layer: the first of these that the extractor has with the file's width, else another."""
+
+NO_FEATURES = ("logits", "spatial")
+"""Layers that no statistics file holds under mu and sigma."""
 
 USUAL = ("mid", "final", "pool")
 """What the metric ``frechet`` looks at, in this order."""
@@ -188,7 +191,8 @@ def _layer(statistics: ReferenceStatistics, bank: ForeignFeatures) -> str:
     if named is not None:
         return named
     width = len(statistics.mu)
-    found = next((layer for layer in LAYERS if bank.layers.get(layer) == width), None)
+    others = [layer for layer in bank.layers if layer not in (*LAYERS, *NO_FEATURES)]
+    found = next((layer for layer in (*LAYERS, *others) if bank.layers.get(layer) == width), None)
     if found is None:
         sizes = ", ".join(f"{layer} {size}" for layer, size in bank.layers.items())
         raise BenchError(

@@ -123,6 +123,7 @@ class GenerativeModel(nn.Module, abc.ABC):
     trains: False for baselines that only look at the data once, in ``fit_prior``.
     Config: a frozen dataclass of JSON-serialisable fields with defaults; it is hashed into the trial's id.
     spaces: the kinds of space the model can generate.
+    samples_need_prior: False where a model has ``fit_prior`` and can sample before it, so that it is watched for collapse in training.
     """
 
     family: ClassVar[str] = "other"
@@ -131,7 +132,8 @@ class GenerativeModel(nn.Module, abc.ABC):
     trains: ClassVar[bool] = True
     Config: ClassVar[type] = NoConfig
     spaces: ClassVar[tuple[type, ...]] = (ImageSpace,)
-    scaler: torch.amp.GradScaler | None = None  # of losses in float16, see ``descend``
+    samples_need_prior: ClassVar[bool] = True
+    float16_scaler: torch.amp.GradScaler | None = None  # in float16, see ``descend``
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__()
@@ -194,9 +196,9 @@ class GenerativeModel(nn.Module, abc.ABC):
         does nothing."""
         if not (torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16):
             return UNSCALED
-        if self.scaler is None:
-            self.scaler = torch.amp.GradScaler(kind)
-        return self.scaler
+        if self.float16_scaler is None:
+            self.float16_scaler = torch.amp.GradScaler(kind)
+        return self.float16_scaler
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Every optimizer held in an attribute, by attribute name."""

@@ -29,7 +29,7 @@ from bench.suite import FLOOR, SEEDS, Config, Suite, Target
 # What training and sampling run through, besides the model's own code.
 HARNESS_MODULES = [
     "bench.model", "bench.space", "bench.sampling", "bench.stages.training", "bench.stages.sampling", "bench.training.ema",
-    "bench.training.loop", "bench.training.precision", "bench.training.resume",
+    "bench.training.loop", "bench.training.precision", "bench.training.randomness", "bench.training.resume",
 ]  # fmt: skip
 
 

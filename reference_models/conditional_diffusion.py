@@ -72,7 +72,7 @@ class ConditionalDiffusion(GenerativeModel):
             )
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
         x0 = batch.x
-        self.class_counts += torch.bincount(batch.labels, minlength=self.classes)
+        self.class_counts.index_add_(0, batch.labels, torch.ones_like(batch.labels))
         dropped = torch.rand(len(batch), device=x0.device) < self.config.drop
         labels = torch.where(dropped, self.classes, batch.labels)  # the label ``classes`` stands for "none given"
         index = self.process.draw_index(len(batch), x0.device)

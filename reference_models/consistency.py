@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from bench.model import Batch, BenchError, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
-from reference_models.edm import noise_time
+from reference_models.edm import noise_time, sigma_data_of
 from reference_models.networks.build import DenoiserConfig, denoiser
-from reference_models.options import positive
+from reference_models.options import given, positive
+from reference_models.pixels import censored
 from reference_models.samplers import karras_sigmas
 from reference_models.schedules import set_learning_rate
 
@@ -37,14 +38,14 @@ class Consistency(GenerativeModel):
 
     @dataclasses.dataclass(frozen=True)
     class Config(DenoiserConfig):
-        """levels: noise levels at the beginning and at the end of training, doubled at equal shares of the budget in between.
+        """sigma_data: standard deviation of the data; ``None`` means 0.5 for images and 1 for vectors. levels: noise levels at the beginning and at the end of training, doubled at equal shares of the budget in between.
         steps: of sampling, 1 or 2. middle: sigma to which the second step adds noise again; 0.821 in the paper for CIFAR-10, more in
         short trainings, where the first step's samples need more mending.
         time_scale: what the noise level told to the network is multiplied by, from ``noise_time`` in 0 ... 1 (see ``told``).
         """
 
         learning_rate: float = 5e-3
-        sigma_data: float = 0.5
+        sigma_data: float | None = None
         sigma_min: float = 0.002
         sigma_max: float = 80.0
         levels: tuple[int, int] = (10, 160)
@@ -55,7 +56,7 @@ class Consistency(GenerativeModel):
         def __post_init__(self) -> None:
             super().__post_init__()
             object.__setattr__(self, "levels", tuple(self.levels))
-            positive(self, "learning_rate", "time_scale", "sigma_data")
+            positive(self, "learning_rate", "time_scale", *given(self, "sigma_data"))
             if not 0 < self.sigma_min < self.middle < self.sigma_max:
                 raise ValueError(
                     f"sigma_min < middle < sigma_max must hold, got {self.sigma_min}, {self.middle}, {self.sigma_max}"
@@ -67,6 +68,7 @@ class Consistency(GenerativeModel):
 
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)
+        self.sigma_data = sigma_data_of(space, self.config.sigma_data)
         self.network = denoiser(space, self.config)
         self.optimizer = torch.optim.RAdam(self.parameters(), betas=(0.9, 0.99))
 
@@ -84,6 +86,9 @@ class Consistency(GenerativeModel):
         with torch.no_grad():
             target = self.consistency(data + low.view(shape) * noise, low)
         output = self.consistency(data + high.view(shape) * noise, high)
+        if isinstance(self.space, ImageSpace):  # samples are clipped
+            target = target.clamp(-1, 1)
+            output = censored(output, target)
         c = HUBER * math.sqrt(data[0].numel())
         distance = ((output - target).square().flatten(1).sum(1) + c**2).sqrt() - c  # pseudo-Huber
         loss = (distance / (high - low)).mean()
@@ -100,10 +105,10 @@ class Consistency(GenerativeModel):
 
     def consistency(self, x: Tensor, sigma: Tensor) -> Tensor:
         """f(x, sigma), ``(B, *shape)``; exactly x at sigma_min. sigma: ``(B,)``."""
-        s, config = sigma.view(-1, *[1] * (x.ndim - 1)), self.config
-        from_start, total = s - config.sigma_min, s.square() + config.sigma_data**2
-        c_skip = config.sigma_data**2 / (from_start.square() + config.sigma_data**2)
-        c_out = config.sigma_data * from_start * total.rsqrt()
+        s, sigma_data = sigma.view(-1, *[1] * (x.ndim - 1)), self.sigma_data
+        from_start, total = s - self.config.sigma_min, s.square() + sigma_data**2
+        c_skip = sigma_data**2 / (from_start.square() + sigma_data**2)
+        c_out = sigma_data * from_start * total.rsqrt()
         return c_skip * x + c_out * self.network(total.rsqrt() * x, self.told(sigma)).float()
 
     def told(self, sigma: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from bench.model import Batch
+from bench.model import Batch, ImageSpace
 from reference_models.autoencoder import Autoencoder
 from reference_models.options import one_of
+from reference_models.pixels import squared_error
 from reference_models.schedules import set_learning_rate
 
 CORRUPTIONS = ("gaussian", "masking")
@@ -47,7 +47,8 @@ class DenoisingAutoencoder(Autoencoder):
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
         damaged = corrupt(batch.x, self.config.corruption, self.config.strength)
-        loss = F.mse_loss(self.decoder(self.encoder(damaged)).float(), batch.x)
+        pixels = isinstance(self.space, ImageSpace)
+        loss = squared_error(self.decoder(self.encoder(damaged)), batch.x, pixels=pixels)
         self.descend(loss, self.optimizer)
         return {"mse": loss.detach()}
 

@@ -10,12 +10,12 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.networks.build import DenoiserConfig, denoiser
 from reference_models.options import at_least_one, given, positive
+from reference_models.pixels import censored
 from reference_models.samplers import karras_sigmas, sample_edm
 from reference_models.schedules import normal_quantiles, set_learning_rate
 
@@ -34,7 +34,7 @@ class EDM(GenerativeModel):
 
     @dataclasses.dataclass(frozen=True)
     class Config(DenoiserConfig):
-        """sigma_data: standard deviation of the data. log_mean, log_std: of ln sigma in training (P_mean, P_std of the paper);
+        """sigma_data: standard deviation of the data; ``None`` means 0.5 for images, as in the paper, and 1 for vectors. log_mean, log_std: of ln sigma in training (P_mean, P_std of the paper);
         ``None`` means: chosen from the space, the paper's -1.2 and 1.2 for vectors, for images the -0.4 and 1.0 of "Analyzing and
         Improving the Training Dynamics of Diffusion Models" (2023, arXiv 2312.02696), which train less where single pixels are decided.
         sigma_min, sigma_max, rho: of the sampler's grid. steps: of Heun, two evaluations each but for the last.
@@ -42,7 +42,7 @@ class EDM(GenerativeModel):
         """
 
         learning_rate: float = 5e-3
-        sigma_data: float = 0.5
+        sigma_data: float | None = None
         log_mean: float | None = None
         log_std: float | None = None
         sigma_min: float = 0.002
@@ -56,7 +56,7 @@ class EDM(GenerativeModel):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            positive(self, "learning_rate", "sigma_data", "sigma_min", "rho", "churn_noise", *given(self, "log_std"))
+            positive(self, "learning_rate", "sigma_min", "rho", "churn_noise", *given(self, "log_std", "sigma_data"))
             if self.sigma_max <= self.sigma_min:
                 raise ValueError(f"sigma_max must be above sigma_min = {self.sigma_min}, got {self.sigma_max}")
             if self.churn < 0:
@@ -66,6 +66,7 @@ class EDM(GenerativeModel):
     def __init__(self, space: Space, **config: Any) -> None:
         super().__init__(space, **config)
         log_mean, log_std = (-0.4, 1.0) if isinstance(space, ImageSpace) else (-1.2, 1.2)
+        self.sigma_data = sigma_data_of(space, self.config.sigma_data)
         self.log_mean = log_mean if self.config.log_mean is None else self.config.log_mean
         self.log_std = log_std if self.config.log_std is None else self.config.log_std
         self.network = denoiser(space, self.config)
@@ -81,16 +82,18 @@ class EDM(GenerativeModel):
         sigma = (self.log_mean + self.log_std * normal_quantiles(len(batch), data.device)).exp()
         at = sigma.view(-1, *[1] * (data.ndim - 1))
         x = data + at * torch.randn_like(data)
-        c_skip, c_out, c_in = preconditioning(at, self.config.sigma_data)
-        output = self.network(c_in * x, noise_time(sigma)).float()
-        loss = F.mse_loss(output, (data - c_skip * x) / c_out)
+        c_skip, c_out, c_in = preconditioning(at, self.sigma_data)
+        denoised = c_skip * x + c_out * self.network(c_in * x, noise_time(sigma)).float()
+        if isinstance(self.space, ImageSpace):
+            denoised = censored(denoised, data)
+        loss = ((denoised - data) / c_out).square().mean()
         self.descend(loss, self.optimizer)
         return {"loss": loss.detach()}
 
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
         """D(x; sigma): the expected data, ``(B, *shape)``; images are clipped to their range."""
         level = torch.full((len(x),), sigma, device=x.device)
-        c_skip, c_out, c_in = preconditioning(level.view(-1, *[1] * (x.ndim - 1)), self.config.sigma_data)
+        c_skip, c_out, c_in = preconditioning(level.view(-1, *[1] * (x.ndim - 1)), self.sigma_data)
         data = c_skip * x + c_out * self.network(c_in * x, noise_time(level)).float()
         return data.clamp(-1, 1) if isinstance(self.space, ImageSpace) else data
 
@@ -107,6 +110,13 @@ class EDM(GenerativeModel):
             churn_noise=config.churn_noise,
         )
         return x.clamp(-1, 1) if isinstance(self.space, ImageSpace) else x
+
+
+def sigma_data_of(space: Space, chosen: float | None) -> float:
+    """The standard deviation of the data: as chosen, else the paper's 0.5 for images in [-1, 1], and 1 for vectors of about unit variance."""
+    if chosen is not None:
+        return chosen
+    return 0.5 if isinstance(space, ImageSpace) else 1.0
 
 
 def preconditioning(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space, VectorSpace
 from reference_models.networks.build import DenoiserConfig, denoiser
 from reference_models.options import at_least_one, given, one_of, positive
+from reference_models.pixels import censored
 from reference_models.samplers import EVALUATIONS, ODE_SAMPLERS, sample_adaptive, uniform_times
 from reference_models.schedules import TIMES, draw_times, set_learning_rate
 
@@ -92,19 +93,22 @@ class FlowMatching(GenerativeModel):
         if self.prediction == "velocity":
             loss = F.mse_loss(output, data - noise)
         else:
+            output = censored(output, data) if isinstance(self.space, ImageSpace) else output
             loss = F.mse_loss(output / (1 - at).clamp_min(NEAREST), data / (1 - at).clamp_min(NEAREST))
         self.descend(loss, self.optimizer)
         return {"loss": loss.detach()}
 
     def velocity(self, x: Tensor, t: float | Tensor) -> Tensor:
-        """dx/dt at time t, a number or ``(B,)``; noise is at t = 0, data at t = 1 (where that of predicted data is infinite)."""
+        """dx/dt at time t, a number or ``(B,)``; noise is at t = 0, data at t = 1 (where that of predicted data is infinite, and that
+        of images is towards pixels in their range)."""
         output = self._predict(x, t)
         if self.prediction == "velocity":
             return output
         return (output - x) / (1 - torch.as_tensor(t, device=x.device)).view(-1, *[1] * (x.ndim - 1))
 
     def _predict(self, x: Tensor, t: float | Tensor) -> Tensor:
-        return self.network(x, torch.as_tensor(t, dtype=torch.float32, device=x.device).expand(len(x))).float()
+        output = self.network(x, torch.as_tensor(t, dtype=torch.float32, device=x.device).expand(len(x))).float()
+        return output.clamp(-1, 1) if self.prediction == "data" and isinstance(self.space, ImageSpace) else output
 
     def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
         """Predicted data is reached by a last step of Euler, whatever the solver before it: at t = 1 its velocity is 0 / 0."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reference_models.options import given, one_of
+from reference_models.pixels import censored
 from reference_models.schedules import TIMES, draw_times
 
 STEPS = 1000
@@ -61,7 +62,7 @@ class ForwardProcess(nn.Module):
     def __init__(self, config: ProcessConfig, *, pixels: bool) -> None:
         super().__init__()
         self.prediction, weighting, self.noise_shift = resolved(config, pixels)
-        self.times = config.times
+        self.times, self.pixels = config.times, pixels
         self.alphas_cumprod = SCHEDULES[config.schedule]()  # of index 0 ... 1000, float64, on the host
         for name, table in (
             ("signal", self.alphas_cumprod.sqrt()),
@@ -79,8 +80,12 @@ class ForwardProcess(nn.Module):
         return self._at(self.signal, index, x0) * x0 + self._at(self.noise, index, x0) * epsilon
 
     def loss(self, output: Tensor, x0: Tensor, epsilon: Tensor, index: Tensor) -> Tensor:
-        """Weighted mean squared error of the network's ``output`` at times ``index``, a scalar."""
-        error = (output.float() - self.target(x0, epsilon, index)).square().flatten(1).mean(1)
+        """Weighted mean squared error of the network's ``output`` at times ``index``, a scalar; of predicted pixels as they are once
+        clipped (see ``censored``), since samplers clip them."""
+        target, output = self.target(x0, epsilon, index), output.float()
+        if self.pixels and self.prediction == "x0":
+            output = censored(output, target)
+        error = (output - target).square().flatten(1).mean(1)
         return (self.weight[index] * error).mean()
 
     def target(self, x0: Tensor, epsilon: Tensor, index: Tensor) -> Tensor:

@@ -10,13 +10,13 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.model import Batch, GenerativeModel, ImageSpace, SampleGenerator, Space
 from reference_models.forward_process import STEPS, ForwardProcess, ProcessConfig
 from reference_models.networks.build import DenoiserConfig, unet
 from reference_models.options import at_least_one, between, one_of, positive
+from reference_models.pixels import squared_error
 from reference_models.samplers import DIFFUSION_SAMPLERS, Denoised, network_evaluations, sample_diffusion
 from reference_models.schedules import set_learning_rate
 
@@ -102,7 +102,7 @@ class LatentDiffusion(GenerativeModel):
         log_variance = log_variance.clamp(-20, 10)
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        loss = F.mse_loss(self.decoder(z).float(), x) + self.config.kl_weight * kl
+        loss = squared_error(self.decoder(z), x, pixels=True) + self.config.kl_weight * kl
         self.descend(loss, self.autoencoder_optimizer)
         with torch.no_grad():  # follows the latents, so that the denoiser finds them at mean 0 and standard deviation 1
             self.shift.lerp_(mean.mean((0, 2, 3), keepdim=True), 0.05)
@@ -111,6 +111,7 @@ class LatentDiffusion(GenerativeModel):
 
     def train_denoiser(self, x: Tensor, progress: float) -> dict[str, float | Tensor]:
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
+        self.autoencoder_optimizer.zero_grad(set_to_none=True)  # what trains no more has no gradient to be watched
         with torch.no_grad():
             x0 = self.latent(x)
         index = self.process.draw_index(len(x0), x0.device)

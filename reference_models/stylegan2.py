@@ -202,7 +202,8 @@ class ModulatedConv2d(nn.Module):
             x = F.conv2d(x, weight, padding=self.padding)
         if not self.demodulate:
             return x
-        energy = style.float().square() @ weight.float().square().sum((2, 3)).T
+        with torch.autocast(x.device.type, enabled=False):  # autocast would multiply in its own precision
+            energy = style.float().square() @ weight.float().square().sum((2, 3)).T
         return x * (energy + 1e-8).rsqrt()[:, :, None, None].to(x.dtype)
 
 

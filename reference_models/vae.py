@@ -78,6 +78,10 @@ class VAE(GenerativeModel):
         # the first gradients are huge: a long memory of them would freeze the scale
         self.scale_optimizer = torch.optim.Adam([self.log_scale], betas=(0.9, 0.9), fused=True)
 
+    @property
+    def samples_need_prior(self) -> bool:  # type: ignore[override]
+        return self.prior is not None
+
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)
         set_learning_rate(self.scale_optimizer, 10 * self.config.learning_rate, progress)

@@ -19,6 +19,7 @@ from reference_models.likelihood import discretised
 from reference_models.networks.codebook import Codebook, CodeCounter, usage_of
 from reference_models.networks.transformer import Transformer, sample_tokens
 from reference_models.options import at_least_one, positive
+from reference_models.pixels import squared_error
 from reference_models.schedules import set_learning_rate
 
 
@@ -35,6 +36,7 @@ class VQVAE(GenerativeModel):
         "on a background that is not quite black, which distances in features punish. With 4 x 4 codes fine detail is lost (grid = 8 keeps it, "
         "for a prior that learns four times slower); too short a training of the prior arranges strokes into no digit."
     )
+    samples_need_prior = False  # fit_prior only counts codes and errors
     nll_kind: ClassVar[Literal["exact", "upper_bound", "estimate"]] = "upper_bound"
 
     @dataclasses.dataclass(frozen=True)
@@ -114,6 +116,7 @@ class VQVAE(GenerativeModel):
             self._train_autoencoder(batch.x, progress / share)
         else:
             self.encoder.eval()  # its codes are settled now
+            self.optimizer.zero_grad(set_to_none=True)  # what trains no more has no gradient to be watched
             self._train_prior(batch.x, (progress - share) / (1 - share))
         return {name: value.to(batch.x.device) for name, value in self.last.items()}
 
@@ -124,7 +127,7 @@ class VQVAE(GenerativeModel):
         quantised, index = self.codebook.quantise(encoded)
         self.codebook.learn(encoded.detach(), index)
         straight = encoded + (quantised - encoded).detach()  # gradients pass as if nothing had been rounded
-        mse = F.mse_loss(self.decoder(straight).float(), x)
+        mse = squared_error(self.decoder(straight), x, pixels=True)
         loss = mse + self.config.commitment * F.mse_loss(encoded, quantised)
         self.descend(loss, self.optimizer)
         self.last["mse"] = mse.detach()

@@ -149,7 +149,7 @@ def test_an_interrupted_command_says_one_sentence(tmp_path):
     assert done.returncode == 130
     assert said == ""
     assert complaints.strip() == (
-        "bench: interrupted; features of the images seen so far are kept in the cache, and the same command goes on from there"
+        "bench: interrupted; features that are in the cache by now are not computed again by the same command"
     )
 
 

@@ -129,7 +129,7 @@ def _watched() -> Iterator[ImageProgress]:
             yield watched
     except KeyboardInterrupt:
         print(
-            "bench: interrupted; features of the images seen so far are kept in the cache, and the same command goes on from there",
+            "bench: interrupted; features that are in the cache by now are not computed again by the same command",
             file=sys.stderr,
         )
         raise

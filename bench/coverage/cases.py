@@ -69,10 +69,10 @@ def _others() -> Iterator[Case]:
     for n, splits in ((100, 1), (1000, 1), (1000, 10)):
         yield Case(f"inception-score-{splits}-{n}", functools.partial(_inception, n, splits), ("inception",), "pairs")
     for name, rows, metrics in (
-        ("means", examples.means, ()),
-        ("ratios", examples.ratios, ()),
-        ("areas-under-roc", examples.areas_under_roc, ()),
-        ("shares", examples.proportions, ()),
+        ("means", examples.means, ("intervals",)),
+        ("ratios", examples.ratios, ("intervals",)),
+        ("areas-under-roc", examples.areas_under_roc, ("intervals",)),
+        ("shares", examples.proportions, ("intervals",)),
         ("path-lengths", examples.path_lengths, ("latent",)),
         ("vendi", sets.vendi, ("vendi",)),
         ("memorisation", sets.distances_to_train, ("memorisation", "neighbours")),

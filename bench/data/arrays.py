@@ -89,7 +89,7 @@ def require_memory(needed: int, what: str) -> None:
     if needed > available:
         raise BenchError(
             f"{what} needs {needed / 2**30:.1f} GiB of memory decoded, but {available / 2**30:.1f} GiB are available; "
-            "use fewer or smaller images (option resolution)"
+            "use fewer or smaller images (a data set of a suite has the option resolution)"
         )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -33,16 +34,19 @@ class Picture(NamedTuple):
     transparent: bool
 
 
-def decode(raw: bytes, transparency: Transparency = "white") -> Picture:
+def decode(
+    raw: bytes, transparency: Transparency = "white", before: Callable[[int], None] = lambda nbytes: None
+) -> Picture:
     """Encoded bytes -> the picture, by the rules of this module.
 
-    The checksums of PNG chunks are verified, which Pillow by itself leaves out. Raises whatever Pillow raises on a damaged
+    before: called with the bytes that its pixels will take, once the header has been read. The checksums of PNG chunks are verified, which Pillow by itself leaves out. Raises whatever Pillow raises on a damaged
     file, DecompressionBombError beyond Pillow's limit on pixels, ValueError on 32-bit pixels.
     """
     with Image.open(io.BytesIO(raw)) as image:
         _refuse_bombs(image)
         if image.format == "PNG":
             _verify_checksums(raw)
+        before(image.width * image.height * (1 if image.mode in GREY_MODES else 3))
         transparent = _is_transparent(image)
         if transparency == "dropped":
             image.info.pop("transparency", None)  # Pillow would warn that a palette loses it

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import abc
 import collections
+import functools
+import itertools
 import os
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -29,10 +31,10 @@ MAX_ENCODED_BYTES = 256 * 2**20
 """An encoded image above this size is refused unread: no picture needs it, and a zip bomb declares it."""
 
 AHEAD, AHEAD_BYTES = 512, 1 << 27  # images, and their decoded bytes, that wait for whoever looks at them
-TASK, TASK_BYTES = (
-    16,
-    1 << 20,
-)  # images of one task of a thread: one image a task would cost more than decoding a small one
+TASK = 16  # images of one task of a thread: one image a task would cost more than decoding a small one
+
+Read = Callable[[int, Transparency, Callable[[int], None]], Picture]
+"""Index of an image, what becomes of its transparency, and whom to ask for room for its bytes before it is decoded."""
 
 
 class Decoded(NamedTuple):
@@ -62,8 +64,8 @@ class ImageSource(abc.ABC):
         """Where image ``index`` is, for an error."""
 
     @abc.abstractmethod
-    def opened(self) -> AbstractContextManager[Callable[[int, Transparency], Picture]]:
-        """What gives image ``index``, from several threads; it may raise anything on a damaged one."""
+    def opened(self) -> AbstractContextManager[Read]:
+        """What gives an image, from several threads; it may raise anything on a damaged one."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -82,9 +84,11 @@ class ImageSource(abc.ABC):
         """
         with self.opened() as read:
 
-            def attempt(index: int) -> Decoded | Unreadable:
+            def attempt(index: int, room: Callable[[int], None]) -> Decoded | Unreadable:
                 try:
-                    picture = read(index, transparency)
+                    picture = read(index, transparency, room)
+                except (MemoryError, _Stopped):
+                    raise
                 except Exception as error:  # decoders fail on damaged files in any way they like
                     return Unreadable(index, reason_of(error))
                 pixels = picture.pixels if then is None else then(picture.pixels)
@@ -112,9 +116,9 @@ class EncodedImages(ImageSource):
         return f"{self.path}{'/' if self.path.is_dir() else ':'}{self.names[index]}"
 
     @contextmanager
-    def opened(self) -> Iterator[Callable[[int, Transparency], Picture]]:
+    def opened(self) -> Iterator[Read]:
         with _open(self.path) as files:
-            yield lambda index, transparency: decode(files.read(self._files[index]), transparency)
+            yield lambda index, transparency, room: decode(files.read(self._files[index]), transparency, room)
 
 
 class ArrayImages(ImageSource):
@@ -127,36 +131,88 @@ class ArrayImages(ImageSource):
     def place(self, index: int) -> str:
         return self.names[index]
 
-    def opened(self) -> AbstractContextManager[Callable[[int, Transparency], Picture]]:
-        return nullcontext(lambda index, transparency: Picture(self.images[index], "array", False))
+    def opened(self) -> AbstractContextManager[Read]:
+        return nullcontext(lambda index, transparency, room: Picture(self.images[index], "array", False))
+
+
+class _Stopped(Exception):
+    """Nobody looks at the images any more."""
+
+
+class _Room:
+    """Bytes of decoded images that wait to be looked at, ``AHEAD_BYTES`` at most; the image looked at next always finds room."""
+
+    def __init__(self) -> None:
+        self._taken: dict[int, int] = {}
+        self._held, self._next, self._largest, self._stopped = 0, 0, 0, False
+        self._changed = threading.Condition()
+
+    def take(self, place: int, nbytes: int) -> None:
+        """Wait until there is room for the image that is the ``place``-th to be looked at: for its ``nbytes`` decoded, or as many
+        as an image was made into so far, since pixels that are enlarged on the way take more than their header says."""
+        with self._changed:
+            nbytes = max(nbytes, self._largest)
+            self._changed.wait_for(lambda: self._stopped or place <= self._next or self._held + nbytes <= AHEAD_BYTES)
+            if self._stopped:
+                raise _Stopped
+            self._taken[place] = nbytes
+            self._held += nbytes
+
+    def made(self, nbytes: int) -> None:
+        """What an image was made into."""
+        with self._changed:
+            self._largest = max(self._largest, nbytes)
+
+    def leave(self, place: int) -> None:
+        """It is being looked at."""
+        with self._changed:
+            self._held -= self._taken.pop(place, 0)
+            self._next = place + 1
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
 
 
 def _in_threads(
-    attempt: Callable[[int], Decoded | Unreadable], indices: Sequence[int]
+    attempt: Callable[[int, Callable[[int], None]], Decoded | Unreadable], indices: Sequence[int]
 ) -> Iterator[Decoded | Unreadable]:
-    """``attempt`` of each index, in order; as many in advance as the largest image met so far lets fit into ``AHEAD_BYTES``."""
+    """``attempt`` of each index, in order, by a few threads that are ahead by at most ``AHEAD`` images and ``AHEAD_BYTES``."""
     threads = min(os.cpu_count() or 1, 16)
-    waiting: collections.deque[Future[list[Decoded | Unreadable]]] = collections.deque()
-    todo, pending = iter(indices), 0
-    largest = 0  # bytes of the largest image met; until there is one, threads take one at a time
+    room = _Room()
+    waiting: collections.deque[Future[Decoded | Unreadable]] = collections.deque()
+    todo = iter(enumerate(indices))
+
+    def task(group: list[tuple[int, int]], results: list[Future[Decoded | Unreadable]]) -> None:
+        for (place, index), result in zip(group, results, strict=True):
+            try:
+                found = attempt(index, functools.partial(room.take, place))
+                if isinstance(found, Decoded):
+                    room.made(found.pixels.nbytes)
+                result.set_result(found)
+            except BaseException as error:
+                result.set_exception(error)
+
     pool = ThreadPoolExecutor(max_workers=threads)
     try:
-        while True:
-            size = min(max(TASK_BYTES // largest, 1), TASK) if largest else 1
-            ahead = min(AHEAD_BYTES // largest, AHEAD) if largest else threads
-            while pending < max(ahead, threads * size):
-                group = list(islice(todo, size))
+        for looked_at in itertools.count():
+            size = TASK if looked_at else 1  # the first images say how large one is
+            while len(waiting) < max(AHEAD if looked_at else 0, threads * size):
+                group = list(itertools.islice(todo, size))
                 if not group:
                     break
-                waiting.append(pool.submit(lambda group: [attempt(index) for index in group], group))
-                pending += len(group)
+                results: list[Future[Decoded | Unreadable]] = [Future() for _ in group]
+                pool.submit(task, group, results)
+                waiting += results
             if not waiting:
                 return
             found = waiting.popleft().result()
-            pending -= len(found)
-            largest = max([largest, *(item.pixels.nbytes for item in found if isinstance(item, Decoded))])
-            yield from found
+            room.leave(looked_at)
+            yield found
     finally:  # also where whoever looks at them stops early
+        room.stop()
         pool.shutdown(cancel_futures=True)
 
 
@@ -186,7 +242,7 @@ def _open(path: Path) -> Iterator[_Files]:
 def _folder(path: Path) -> _Files:
     """All files below ``path``; linked folders are followed once, hidden files and folders are left alone."""
     found, visited = [], set()
-    for parent, folders, files in os.walk(path, followlinks=True):
+    for parent, folders, files in os.walk(path, followlinks=True, onerror=_refuse_unlisted):
         real = os.path.realpath(parent)
         folders[:] = [] if real in visited else [f for f in folders if not f.startswith(".")]
         if real not in visited:
@@ -199,6 +255,13 @@ def _folder(path: Path) -> _Files:
         return file.read_bytes()
 
     return _images_among(found, read)
+
+
+def _refuse_unlisted(error: OSError) -> None:
+    """Images that nobody may list would be missing without a word."""
+    raise BenchError(
+        f"cannot list the folder {error.filename}: {error.strerror}; make it readable, or score another folder"
+    )
 
 
 def _zip(archive: zipfile.ZipFile) -> _Files:

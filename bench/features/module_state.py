@@ -62,6 +62,8 @@ def _module(module: nn.Module, inside: tuple[int, ...]) -> Any:
     """Of one module without those registered in it."""
     if any(getattr(module, hooks) for hooks in _HOOKS):
         raise _Unclear("it has forward hooks")
+    if isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule):
+        raise _Unclear("it is a compiled or traced graph, whose constants cannot be seen")
     kind = type(module)
     known = _is_known(kind.__module__)
     attributes: dict[str, Any] = {}

@@ -59,12 +59,8 @@ class ReferenceStatistics:
     def of_features(
         cls, features: np.ndarray, extractor: Extractor, layer: str, *, data: str, data_sha256: str, split: str | None
     ) -> ReferenceStatistics:
-        """Statistics of a feature matrix ``(N, d)``, N >= 2, in float64."""
-        if features.ndim != 2 or len(features) < 2:
-            raise BenchError(
-                f"reference statistics need features (N, d) with N >= 2, got {features.shape}; extract more images"
-            )
-        values = features.astype(np.float64)
+        """Statistics of a feature matrix ``(N, d)``, N >= 2 and all finite, in float64."""
+        values = _checked(features, "the features of the reference")
         provenance = Provenance(
             extractor.name,
             extractor.version,
@@ -101,7 +97,8 @@ class ReferenceStatistics:
     def load(cls, path: str | os.PathLike[str], layer: str = "pool") -> ReferenceStatistics:
         """Read our files and those of pytorch-fid, clean-fid (statistics, or features under ``feats``) and ADM.
 
-        layer: which statistics to take from a foreign file: ``pool`` (FID) or ``spatial`` (sFID). Ours name their layer.
+        layer: which statistics to take from a foreign file: ``spatial`` (sFID), else those of the whole image, as for FID. Ours
+        name their layer.
         """
         path = Path(path).expanduser()
         arrays = _read(path, layer)
@@ -109,9 +106,7 @@ class ReferenceStatistics:
         if "provenance" in arrays:
             provenance, n = _provenance(arrays["provenance"], path)
         elif "feats" in arrays:
-            features = arrays["feats"].astype(np.float64)
-            if features.ndim != 2 or len(features) < 2:
-                raise BenchError(f"{path} holds features of shape {features.shape}, expected (N, d); give another file")
+            features = _checked(arrays["feats"], f"the features in {path}")
             return cls(features.mean(0), np.atleast_2d(np.cov(features, rowvar=False)), len(features), provenance)
         mu, sigma = checked_moments(arrays["mu"], arrays["sigma"], f"the statistics in {path}")
         return cls(mu, sigma, n, provenance)
@@ -144,6 +139,19 @@ def with_suffix(path: str | os.PathLike[str]) -> Path:
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
+def _checked(features: np.ndarray, what: str) -> np.ndarray:
+    """float64 ``(N, d)`` with N >= 2, all finite; else BenchError."""
+    if features.ndim != 2 or len(features) < 2 or features.shape[1] == 0 or features.dtype.kind not in "fiu":
+        raise BenchError(
+            f"{what} are {features.dtype} {features.shape}, but a covariance needs numbers (N, d) with N >= 2; give more images"
+        )
+    values = features.astype(np.float64)
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values).all(1)))
+        raise BenchError(f"{what} must be finite, but row {row} holds NaN or infinity; look at that image")
+    return values
+
+
 def _read(path: Path, layer: str) -> dict[str, np.ndarray]:
     """The arrays of a statistics file that matter, under our names; other arrays (ADM's images) are not even decoded."""
     mu, sigma = FOREIGN_LAYERS.get(layer, ("mu", "sigma"))
@@ -157,7 +165,7 @@ def _read(path: Path, layer: str) -> dict[str, np.ndarray]:
                 mu, sigma = "mu", "sigma"
             if mu in file.files and sigma in file.files:
                 names |= {"mu": mu, "sigma": sigma}
-            elif "feats" in file.files and layer == "pool":
+            elif "feats" in file.files and layer != "spatial":
                 names |= {"feats": "feats"}
             else:
                 raise BenchError(

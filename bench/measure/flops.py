@@ -27,7 +27,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 # Work of a few FLOPs an element that has no tag to be known by: names begin with one of these.
 _LIGHT = (
-    "native_", "_native_batch_norm", "cudnn_batch_norm", "_fused_rms_norm", "_softmax", "_log_softmax", "_safe_softmax", "_thnn_fused",
+    "native_", "_amp_", "_native_batch_norm", "cudnn_batch_norm", "_fused_rms_norm", "_softmax", "_log_softmax", "_safe_softmax", "_thnn_fused",
     "max_pool", "avg_pool", "_adaptive_avg_pool", "_adaptive_max_pool", "upsample", "_upsample", "nll_loss", "mse_loss",
     "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "cumsum", "cumprod", "logcumsumexp", "sort", "topk", "searchsorted",
     "bucketize", "embedding", "bernoulli", "normal", "uniform", "rand", "multinomial", "exponential", "random", "poisson",

@@ -41,7 +41,10 @@ def ndb(
     "On GANs and GMMs", Richardson and Weiss 2018 (arXiv 1805.12462).
     """
     counts = histograms(real, fake, bins, real if train is None else train, seed)
-    return _different_bins(*counts), divergence(jensen_shannon, counts, name="jsd_bins")
+    different, jsd = _different_bins(*counts), divergence(jensen_shannon, counts, name="jsd_bins")
+    if len(counts[0]) == 1:
+        return different, jsd.replace(value=float("nan"), low=None, high=None, interval=None, note=ONE_BIN)
+    return different, jsd
 
 
 def histograms(
@@ -92,9 +95,8 @@ def divergence(
     tables = [np.asarray(each, dtype=np.float64) for each in counts]
     sizes = [each.sum() for each in tables]
     n = int(sizes[-1])
-    if min(sizes) == 0 or len(tables[0]) < 2:
-        note = ONE_BIN if min(sizes) else "no sample to count"
-        return Measurement(float("nan"), name=name, n=n, unit="nats", direction=direction, note=note)
+    if min(sizes) == 0:
+        return Measurement(float("nan"), name=name, n=n, unit="nats", direction=direction, note="no sample to count")
     shares = [each / size for each, size in zip(tables, sizes)]
     value = statistic(*shares)
     plain = Measurement(value, name=name, n=n, unit="nats", direction=direction)

@@ -10,7 +10,7 @@ import numpy as np
 from bench.data.base import Data
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, to_numpy
+from bench.metrics.inputs import Features, feature_pair, vector
 from bench.metrics.intervals import proportion_of
 from bench.metrics.layers import first_layer, named_with_layer
 from bench.metrics.order import order_of
@@ -31,7 +31,9 @@ def intra_class_fd(real: Features, real_labels: Features, fake: Features, fake_l
     """
     from bench.metrics.frechet import frechet_distance
 
-    real, real_labels, fake, fake_labels = map(to_numpy, (real, real_labels, fake, fake_labels))
+    real, fake = feature_pair(real, fake)
+    real_labels = vector(real_labels, "labels of real features", len(real))
+    fake_labels = vector(fake_labels, "labels of fake features", len(fake))
     parts = []
     for label in np.unique(real_labels):
         of_real, of_fake = real[real_labels == label], fake[fake_labels == label]
@@ -62,6 +64,8 @@ def classification_accuracy_score(
     another classifier. "Classification Accuracy Score for Conditional Generative Models", Ravuri and Vinyals 2019
     (arXiv 1905.10887).
     """
+    fake_labels = vector(fake_labels, "labels of generated images", len(fake))
+    test_labels = vector(test_labels, "labels of test images", len(test))
     classify = train_classifier(fake, fake_labels, test, test_labels, seed)
     return proportion_of(classify(test) == test_labels, name="classification_accuracy_score")
 
@@ -71,12 +75,13 @@ def condition_consistency(images: np.ndarray, conditions: np.ndarray, classify: 
 
     images uint8 ``(N, H, W, C)``; conditions ``(N,)``. Its ceiling is the classifier's accuracy on real data. Wilson interval.
     """
-    return proportion_of(classify(images) == np.asarray(conditions), name="condition_consistency")
+    hits = classify(images) == vector(conditions, "conditions", len(images))
+    return proportion_of(hits, name="condition_consistency")
 
 
 def consistency_ceiling(test: np.ndarray, test_labels: np.ndarray, classify: Classify) -> Measurement:
     """The classifier's accuracy on real test images: what ``condition_consistency`` of perfect samples would be."""
-    hits = classify(test) == np.asarray(test_labels)
+    hits = classify(test) == vector(test_labels, "labels of test images", len(test))
     return proportion_of(hits, name="condition_consistency_ceiling", direction="none")
 
 

@@ -51,6 +51,23 @@ def real_numbers(array: np.ndarray, what: str) -> np.ndarray:
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
+def checked_images(images: Features) -> np.ndarray:
+    """An array of uint8 ``(N, H, W, C)``, else BenchError: floats and channels first would be scored wrongly, and silently."""
+    array = to_numpy(images)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3):
+        raise BenchError(f"images must be uint8 (N, H, W, C) with C 1 or 3, not {array.dtype} {array.shape}")
+    return array
+
+
+def vector(values: Features, what: str, n: int | None = None) -> np.ndarray:
+    """``(n,)``, one value for each of n examples, else BenchError: of a column ``(n, 1)`` each would be compared with all."""
+    array = to_numpy(values)
+    if array.ndim != 1 or n not in (None, len(array)):
+        wanted = "a vector, one value an example" if n is None else f"one for each of the {n} examples, ({n},)"
+        raise BenchError(f"{what} must be {wanted}, but the shape is {array.shape}")
+    return array
+
+
 def whole_number(value: object, what: str, smallest: int | None = None) -> int:
     """``value`` where it is a whole number (of numpy, too) of at least ``smallest``, else BenchError."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):

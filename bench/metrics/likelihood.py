@@ -17,7 +17,7 @@ from PIL import Image
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, to_numpy
+from bench.metrics.inputs import Features, to_numpy, vector
 from bench.metrics.intervals import mean_of, ratio_of_means
 from bench.metrics.model_input import model_batches
 from bench.metrics.order import shuffled
@@ -64,7 +64,8 @@ def kl_from_truth(nats: Features, true_log_prob: Features, kind: LikelihoodKind)
     fall slightly below. With kind "upper_bound" it bounds the divergence from above.
     """
     _check_kind(kind)
-    return mean_of(to_numpy(nats) + to_numpy(true_log_prob), name=f"kl_from_truth_{kind}", unit="nats")
+    ours = vector(nats, "nats")
+    return mean_of(ours + vector(true_log_prob, "true_log_prob", len(ours)), name=f"kl_from_truth_{kind}", unit="nats")
 
 
 def compression_vs_png(nats: Features, png_bits: Features, kind: LikelihoodKind) -> Measurement:
@@ -74,8 +75,10 @@ def compression_vs_png(nats: Features, png_bits: Features, kind: LikelihoodKind)
     exact likelihood (arithmetic coding) and for an ELBO (bits back).
     """
     _check_kind(kind)
-    bits = to_numpy(nats).astype(np.float64) / math.log(2)
-    return ratio_of_means(to_numpy(png_bits), bits, name=f"compression_vs_png_{kind}", unit="x", direction="higher")
+    bits = vector(nats, "nats").astype(np.float64) / math.log(2)
+    return ratio_of_means(
+        vector(png_bits, "png_bits", len(bits)), bits, name=f"compression_vs_png_{kind}", unit="x", direction="higher"
+    )
 
 
 def png_pixel_bits(images: np.ndarray) -> np.ndarray:

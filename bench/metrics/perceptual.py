@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, to_numpy
+from bench.metrics.inputs import Features, checked_images, vector
 from bench.metrics.intervals import mean_of
 from bench.metrics.order import order_of, sampled
 from bench.metrics.ssim import WINDOW, ms_ssim, ms_ssim_scales
@@ -48,7 +48,8 @@ def lpips_diversity_by_class(
 
     labels: ``(N,)``. A model that repeats one picture a class has a large ``across`` and no ``within``.
     """
-    images, labels = checked_images(images), to_numpy(labels)
+    images = checked_images(images)
+    labels = vector(labels, "labels", len(images))
     within = pairs_within(images, labels, seed)
     first, second = random_pairs(images, None, seed, labels)
     different = labels[first] != labels[second]
@@ -81,21 +82,15 @@ def ms_ssim_diversity(
     """
     images = checked_images(images)
     first, second = (
-        random_pairs(images, pairs, seed) if labels is None else pairs_within(images, to_numpy(labels), seed, pairs)
+        random_pairs(images, pairs, seed)
+        if labels is None
+        else pairs_within(images, vector(labels, "labels", len(images)), seed, pairs)
     )
     values = ms_ssim(images[first], images[second]) if len(first) else np.zeros(0)
     name = "ms_ssim_diversity" if labels is None else "ms_ssim_diversity_within"
     measured = mean_of(values, name=name)
     scales = f"scales: {ms_ssim_scales(*images.shape[1:3])}"
     return measured.replace(n=len(images), note=scales if measured.note is None else f"{scales}; {measured.note}")
-
-
-def checked_images(images: Features) -> np.ndarray:
-    """An array of uint8 ``(N, H, W, C)``, else BenchError: floats and channels first would be scored wrongly, and silently."""
-    array = to_numpy(images)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3):
-        raise BenchError(f"images must be uint8 (N, H, W, C) with C 1 or 3, not {array.dtype} {array.shape}")
-    return array
 
 
 def random_pairs(

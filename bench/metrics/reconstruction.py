@@ -13,7 +13,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, real_numbers, to_numpy
+from bench.metrics.inputs import Features, checked_images, real_numbers, to_numpy
 from bench.metrics.intervals import area_under_roc, mean_of
 from bench.metrics.layers import first_layer, named_with_layer
 from bench.metrics.model_input import model_batches, to_images
@@ -41,8 +41,10 @@ def mse(originals: Features, reconstructions: Features) -> Measurement:
 
 
 def psnr_per_image(originals: Features, reconstructions: Features) -> np.ndarray:
-    """Peak signal-to-noise ratio of each uint8 image in dB, ``-10 log10(mse)``, at most 58.92 (8-bit rounding)."""
-    return -10 * np.log10(np.maximum(squared_errors(originals, reconstructions), ROUNDING_ERROR))
+    """Peak signal-to-noise ratio of each uint8 image ``(N, H, W, C)`` in dB, ``-10 log10(mse)``, at most 58.92 (8-bit rounding) ->
+    ``(N,)``. BenchError for anything else: the peak of other values is not known."""
+    errors = squared_errors(checked_images(originals), checked_images(reconstructions))
+    return -10 * np.log10(np.maximum(errors, ROUNDING_ERROR))
 
 
 def psnr(originals: Features, reconstructions: Features) -> Measurement:

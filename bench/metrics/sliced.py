@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import whole_number
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.neighbours import feature_sets
 from bench.metrics.order import shuffled
@@ -23,12 +24,13 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, directions: int = 500
     """Sliced 2-Wasserstein distance between features ``(N, d)`` and ``(M, d)``; 0 is equal, lower is better. float64.
 
     ``sqrt(mean over unit directions u of W2^2(real u, fake u))``, each W2 exact for any N and M (quantile coupling). For
-    N(0, I) against N(m, I) it is |m| / sqrt(d). Directions are drawn uniformly from ``seed``; the same for every model.
+    N(0, I) against N(m, I) it is |m| / sqrt(d). Directions, at least 2, are drawn uniformly from ``seed``; the same for every model.
 
     ``value`` is the plain distance of the samples. The interval is for the distributions' distance: a delete-a-block jackknife
     over both sets removes the bias of its square and gives its error, and the spread over directions is added. None below 50
-    samples. "Sliced and Radon Wasserstein Barycenters of Measures", Bonneel et al. 2015.
+    samples. Raises BenchError for unusable features. "Sliced and Radon Wasserstein Barycenters of Measures", Bonneel et al. 2015.
     """
+    directions = whole_number(directions, "directions", 2)
     real, fake = map(shuffled, feature_sets(real, fake))  # blocks of the jackknife must not be kinds of data
     n, m, d = len(real), len(fake), real.shape[1]
     rng = np.random.default_rng(seed)

@@ -75,7 +75,8 @@ class Diagnostics:
         began = time.perf_counter()
         for name, optimizer in self.model.optimizers().items():
             norm = gradient_norm(optimizer)
-            if norm is not None:
+            overflows = self.model.float16_scaler is not None  # now and then, by design; such steps are left out
+            if norm is not None and (math.isfinite(norm) or not overflows):
                 self.gradient_norms.setdefault(name, []).append(norm)
         if self._due and share >= self._due[0]:
             self._due = [later for later in self._due if later > share]
@@ -233,7 +234,7 @@ def _why_not(model: GenerativeModel) -> str:
     """Why a model cannot be watched for collapse while it trains, or ""."""
     if isinstance(model.space, TokenSpace):
         return "sequences have no distance here"
-    if isinstance(model, FitsPrior):
+    if isinstance(model, FitsPrior) and model.samples_need_prior:
         return "its prior is fitted after training"
     return ""
 

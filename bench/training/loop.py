@@ -100,11 +100,12 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         while True:
             self._epoch = self._generator.get_state()
-            order = torch.randperm(len(self.x), generator=self._generator).to(self.x.device)
+            order = torch.randperm(len(self.x), generator=self._generator)
+            on_device = order.to(self.x.device)
             while self._place <= len(order) - self.batch_size:
-                chosen = order[self._place : self._place + self.batch_size]
+                chosen = slice(self._place, self._place + self.batch_size)
                 self._place += self.batch_size
-                yield self._take(chosen)
+                yield self._take(on_device[chosen], order[chosen])
             self._place = 0
 
     def state(self) -> dict[str, Any]:
@@ -120,9 +121,11 @@ class Batches:
         for start in range(0, len(self.x), self.batch_size):
             yield self._take(slice(start, start + self.batch_size))
 
-    def _take(self, which: Any) -> Batch:
+    def _take(self, which: Any, on_host: Tensor | None = None) -> Batch:
+        """on_host: the same indices, where ``which`` are on a device that should not be waited for."""
         labels = None if self.labels is None else self.labels[which]
-        return Batch(to_model_range(self.x[which], self.space), labels, self._captions(which))
+        captions = self._captions(which if on_host is None else on_host)
+        return Batch(to_model_range(self.x[which], self.space), labels, captions)
 
     def _captions(self, which: Any) -> tuple[str, ...] | None:
         if self.captions is None:
@@ -138,6 +141,12 @@ class OnePass:
 
     def __iter__(self) -> Iterator[Batch]:
         return self._batches.once()
+
+
+def _has_stepped(model: GenerativeModel) -> bool:
+    """Whether a gradient has been computed or an optimizer has made a step."""
+    stepped = any(optimizer.state for optimizer in model.optimizers().values())
+    return stepped or any(parameter.grad is not None for parameter in model.parameters())
 
 
 def train(
@@ -196,7 +205,7 @@ def train(
         if not isinstance(losses, dict):
             name = type(model).__name__
             raise BenchError(f"{name}.train_step must return its losses, a dict of name to number, not {losses!r}")
-        if autocast == torch.float16 and model.scaler is None:
+        if autocast == torch.float16 and model.float16_scaler is None and _has_stepped(model):
             raise BenchError(
                 f"{type(model).__name__} cannot train in float16: its train_step calls backward itself, so that its losses are not "
                 "scaled; let it call self.descend(loss, optimizer), or set precision to bfloat16 or float32"
@@ -213,7 +222,7 @@ def train(
         began = block_began = time.perf_counter()
         if resume is not None:
             if autocast == torch.float16 and resume.saved is not None:
-                model.scaler = torch.amp.GradScaler(device.type)  # for the scale that was saved
+                model.float16_scaler = torch.amp.GradScaler(device.type)  # for the scale that was saved
             began = time.perf_counter() - resume.restore(model, average, batches, result)
             block_began, block_start, held = time.perf_counter(), result.steps, present_mib(device)
         result.flops_per_step = result.flops_per_step or flops_per_step

@@ -16,6 +16,7 @@ from bench.measure.clock import quiet_garbage, time_once
 from bench.model import Batch, GenerativeModel
 from bench.store import write_atomically
 from bench.training.loop import Batches, mixed_precision
+from bench.training.randomness import untouched_randomness
 
 FASTER_BY = 1.15  # bfloat16 must win clearly: a choice within noise would make runs irreproducible
 WARM_UP, FEWEST_STEPS, TRIAL_STEPS, TRIAL_SECONDS = 2, 3, 9, 4.0
@@ -50,8 +51,13 @@ def choose(model: GenerativeModel, batches: Batches, precision: str) -> tuple[to
         copies = [copy.deepcopy(model) for _ in range(2)]  # a trial leaves nothing behind
     except Exception as error:  # whatever a model holds
         return None, f"float32: bfloat16 was not tried, since the model cannot be copied ({type(error).__name__})"
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        single, half = _seconds_per_step(copies, (None, torch.bfloat16), batches)
+    try:
+        with untouched_randomness(device):
+            single, half = _seconds_per_step(copies, (None, torch.bfloat16), batches)
+    except (
+        Exception
+    ) as error:  # of a step in bfloat16, or for want of memory for copies: training itself may do without
+        return None, f"float32: the trial of bfloat16 failed ({type(error).__name__})"
     ratio = float(np.median(single) / np.median(half))
     chosen = torch.bfloat16 if ratio > FASTER_BY else None
     return (

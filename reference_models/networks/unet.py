@@ -63,12 +63,13 @@ class UNet(nn.Module):
         self.patch = patch
         widths = [width * multiplier for multiplier in multipliers]
         heights = [resolution[0] // patch // 2**level for level in range(len(widths))]
-        if attention and not set(heights) & set(attention):
-            if not context:
+        if not set(heights) & set(attention):
+            if context:
+                attention = heights[-2:]  # what is attended to has to be read somewhere
+            elif attention:
                 raise BenchError(
                     f"attention {list(attention)} fits no level of the U-Net, whose feature maps are {heights} high; choose among them"
                 )
-            attention = heights[-2:]  # what is attended to has to be read somewhere
         embedding = 4 * width
 
         def stage(level: int, count: int) -> Stage:

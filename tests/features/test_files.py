@@ -1,5 +1,7 @@
 """Images of mixed sizes and modes, from files or memory, to features in bounded memory; unreadable ones are named."""
 
+import threading
+import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -185,21 +187,71 @@ def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeyp
     assert [name for name, _ in result.report.corrupt] == ["big.png"]
 
 
-def test_few_images_wait_decoded_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever looks at one image is at most ``AHEAD_BYTES`` of images behind the threads."""
-    for i in range(60):
-        Image.fromarray(noise(20, 20, 3)).save(tmp_path / f"{i:02}.png")
-    monkeypatch.setattr(sources, "AHEAD_BYTES", 1)
-    monkeypatch.setattr(sources, "TASK", 1)
-    decoded: list[int] = []
+def held_at_most(folder: Path) -> int:
+    """The most bytes of decoded images that wait, or are looked at, while somebody walks through ``folder`` with rests."""
+    lock, held, most = threading.Lock(), 0, 0
 
     def seen(pixels: np.ndarray) -> np.ndarray:
-        decoded.append(len(pixels))
+        nonlocal held, most
+        with lock:
+            held += pixels.nbytes
+            most = max(most, held)
         return pixels
 
-    threads = min(sources.os.cpu_count() or 1, 16)
-    for number, _ in enumerate(EncodedImages(tmp_path).walk(then=seen)):
-        assert len(decoded) <= number + 1 + threads
+    for image in EncodedImages(folder).walk(then=seen):
+        time.sleep(0.002)  # the threads get ahead
+        assert isinstance(image, sources.Decoded)
+        with lock:
+            held -= image.pixels.nbytes
+    return most
+
+
+def test_few_bytes_wait_decoded_however_many_images_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where large images come after small ones, of which hundreds may wait."""
+    for i in range(60):
+        Image.fromarray(noise(4, 4, 3)).save(tmp_path / f"a{i:02}.png")
+    for i in range(20):
+        Image.fromarray(noise(100, 100, 3)).save(tmp_path / f"b{i:02}.png")
+    large = 100 * 100 * 3
+    assert held_at_most(tmp_path) > 10 * large, "without a limit in reach, threads get far ahead"
+    monkeypatch.setattr(sources, "AHEAD_BYTES", 3 * large)
+    assert held_at_most(tmp_path) <= 5 * large, "three that wait, one looked at, and the next, which always finds room"
+
+
+def test_who_stops_early_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(40):
+        Image.fromarray(noise(20, 20, 3)).save(tmp_path / f"{i:02}.png")
+    monkeypatch.setattr(sources, "AHEAD_BYTES", 1)
+    before = threading.active_count()
+    walked = EncodedImages(tmp_path).walk()
+    assert isinstance(next(walked), sources.Decoded)
+    walked.close()
+    assert threading.active_count() == before
+
+
+def test_a_machine_without_memory_is_no_corrupt_image(tmp_path: Path) -> None:
+    Image.fromarray(noise(20, 20, 3)).save(tmp_path / "a.png")
+
+    def full(pixels: np.ndarray) -> np.ndarray:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        list(EncodedImages(tmp_path).walk(then=full))
+
+
+def test_folders_that_cannot_be_listed_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(noise(20, 20, 3)).save(tmp_path / "a.png")
+    (tmp_path / "b").mkdir(mode=0o000)
+    real = sources.os.scandir
+
+    def denied(path: str) -> object:  # root may list anything
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(sources.os, "scandir", denied)
+    with pytest.raises(BenchError, match=r"cannot list the folder .*b: Permission denied"):
+        EncodedImages(tmp_path)
 
 
 def test_no_images_are_one_sentence(tmp_path: Path) -> None:

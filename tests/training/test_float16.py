@@ -64,7 +64,7 @@ def test_without_autocast_a_step_is_what_pytorch_makes_it(batch, longest):
         torch.nn.utils.clip_grad_norm_([weight], longest)
     model.train_step(batch, 0.0)
     torch.testing.assert_close(model.layer.weight, weight - weight.grad)
-    assert model.scaler is None
+    assert model.float16_scaler is None
 
 
 def test_gradients_too_small_for_float16_arrive(batch):
@@ -90,7 +90,7 @@ def test_a_step_whose_gradients_overflow_is_left_out_and_the_scale_halved(batch)
     with mixed_precision(CPU, torch.float16):
         model.train_step(batch, 0.0)
     assert torch.equal(model.layer.weight, before)
-    assert model.scaler.get_scale() == 2.0**15
+    assert model.float16_scaler.get_scale() == 2.0**15
 
 
 @pytest.mark.parametrize("model", [StyleGAN2, RealNVP])
@@ -148,4 +148,4 @@ def test_a_training_that_goes_on_keeps_its_scale(data, tmp_path):
     again = Regression(SPACE, factor=1e4)
     found = Checkpoints(tmp_path / "c.pt", 1e9, "trial")
     train(again, Batches(data, 16, 0, CPU), "steps", 3, autocast=torch.float16, resume=found)
-    assert again.scaler.get_scale() == model.scaler.get_scale() < 2.0**16
+    assert again.float16_scaler.get_scale() == model.float16_scaler.get_scale() < 2.0**16
