@@ -202,9 +202,14 @@ class ModulatedConv2d(nn.Module):
             x = F.conv2d(x, weight, padding=self.padding)
         if not self.demodulate:
             return x
-        with torch.autocast(x.device.type, enabled=False):  # autocast would multiply in its own precision
-            energy = style.float().square() @ weight.float().square().sum((2, 3)).T
-        return x * (energy + 1e-8).rsqrt()[:, :, None, None].to(x.dtype)
+        return x * (energy_of(style, weight) + 1e-8).rsqrt()[:, :, None, None].to(x.dtype)
+
+
+def energy_of(style: Tensor, weight: Tensor) -> Tensor:
+    """The squared length of each output's weights ``(outputs, inputs, k, k)`` once modulated by ``style`` ``(B, inputs)``, ``(B, outputs)``;
+    in float32 under autocast, too."""
+    with torch.autocast(style.device.type, enabled=False):
+        return style.float().square() @ weight.float().square().sum((2, 3)).T
 
 
 class StyledLayer(nn.Module):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
@@ -28,8 +29,10 @@ from bench.features.reference import Provenance, ReferenceStatistics
 from bench.foreign import score_images
 from bench.foreign_images import colour_key
 from bench.metrics import frechet_distance, kernel_distance
+from bench.plan import extractor_named
 from bench.report.numbers import format_number
 from bench.report.scores import scores_json, scores_renderable
+from bench.scoring import make_extractor
 
 METRICS = ("frechet", "kernel")
 
@@ -181,6 +184,53 @@ def test_statistics_are_a_reference_for_the_frechet_distance(sets, tmp_path):
     np.savez(tmp_path / "wide.npz", mu=np.zeros(7), sigma=np.eye(7))
     with pytest.raises(BenchError, match="7 numbers a row"):
         score_images(sets[0], tmp_path / "wide.npz", METRICS)
+
+
+def test_statistics_of_any_layer_are_found_by_their_width(sets, tmp_path):
+    """timm's networks have a layer ``features``; files of features, as of clean-fid, hold whatever layer."""
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "resnet10t.pt")
+    name, weights = "timm:resnet10t", {"weights": str(tmp_path / "resnet10t.pt")}
+    extractor = make_extractor(extractor_named(name, weights), "cpu", None)
+    features = extract(sets[1], extractor, batch_size=16)["features"]
+    np.savez(tmp_path / "moments.npz", mu=features.mean(0), sigma=np.cov(features, rowvar=False))
+    np.savez(tmp_path / "rows.npz", feats=features)
+    exact = frechet_distance(features, extract(sets[0], extractor, batch_size=16)["features"], interval=False)
+    for file in ("moments.npz", "rows.npz"):
+        scores = score_images(sets[0], tmp_path / file, ("frechet",), name, extractor_options=weights)
+        assert scores.measurements[0].name.endswith("_features")
+        assert float(scores.measurements[0]) == pytest.approx(float(exact), rel=1e-5)
+    final = extract(sets[1], EfficientNetLite0Extractor(), batch_size=16)["final"]
+    np.savez(tmp_path / "final.npz", feats=final)
+    assert score_images(sets[0], tmp_path / "final.npz", ("frechet",)).measurements[0].name == "fd_effnetlite0_final"
+
+
+def test_training_images_beside_statistics_are_said_to_be_unused(sets, tmp_path):
+    np.savez(tmp_path / "wide.npz", mu=np.zeros(112), sigma=np.eye(112))
+    scores = score_images(sets[0], tmp_path / "wide.npz", ("frechet",), train=sets[1])
+    assert any("training images were not looked at" in warning for warning in scores.warnings)
+
+
+def test_a_folder_named_like_a_data_set_is_no_training_set(sets, tmp_path, monkeypatch):
+    as_folder(sets[1], tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+    scores = score_images(sets[1][:40], "digits", ("kernel",))
+    assert scores.train is None
+    assert not any("training image" in warning for warning in scores.warnings)
+    assert "images of the reference" in scores.floor_means
+
+
+def test_training_images_of_other_sizes_leave_out_what_compares_pixels(sets, tmp_path):
+    for i, image in enumerate(sets[1]):
+        Image.fromarray(image[..., 0]).resize((16 + i % 3, 16)).save(tmp_path / f"{i:03}.png")
+    scores = score_images(*sets, ("collapse", "ms-ssim-diversity"), train=tmp_path)
+    assert any(m.name.startswith("collapsed") for m in scores.measurements), "from features alone"
+    assert not any("left out" in warning for warning in scores.warnings)
+    large = np.repeat(np.repeat(sets[1], 2, axis=1), 2, axis=2)
+    scores = score_images(sets[0], large, ("ms-ssim-diversity",))
+    said = "ms-ssim-diversity left out: it needs images of one size and as many channels in all sets"
+    assert said in scores.warnings
 
 
 def test_statistics_may_stand_for_samples_too(sets, tmp_path):

@@ -112,6 +112,22 @@ def test_a_setting_of_a_module_inside_counts() -> None:
     assert one.version != two.version
 
 
+@pytest.mark.parametrize("compile", [torch.jit.script, torch.fx.symbolic_trace])
+def test_graphs_whose_constants_cannot_be_seen_are_not_cached(compile: Any) -> None:
+    class Times(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.linear = nn.Linear(48, 5)
+            self.factor = factor
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x.flatten(1)) * self.factor
+
+    with pytest.warns(UserWarning, match="not cached: .*graph, whose constants cannot be seen"):
+        extractor = ModuleExtractor(compile(Times(2.0)), 4)
+    assert extractor.uncacheable
+
+
 @pytest.mark.parametrize("what", ["closure", "hook", "iterator"])
 def test_what_cannot_be_told_apart_is_not_cached_and_said(what: str, tmp_path: Path) -> None:
     factor = 2.0

@@ -140,7 +140,9 @@ def test_unusable_files_are_one_sentence(features: np.ndarray, tmp_path: Path) -
         "inf": ({"mu": endless, "sigma": sigma}, "not finite"),
         "lopsided": ({"mu": mu, "sigma": lopsided}, "not symmetric"),
         "other": ({"images": features}, "has no mu and sigma .it has images"),
-        "rows": ({"feats": features[0]}, "holds features of shape"),
+        "rows": ({"feats": features[0]}, "a covariance needs numbers .N, d. with N >= 2"),
+        "words": ({"feats": np.array([["a"], ["b"]])}, "a covariance needs numbers"),
+        "nan": ({"feats": np.where(np.arange(len(features))[:, None] == 3, np.nan, features)}, "row 3 holds NaN"),
         "format": ({"mu": mu, "sigma": sigma, "provenance": np.array('{"format": "x"}')}, "in a way we know"),
         "json": ({"mu": mu, "sigma": sigma, "provenance": np.array("{")}, "in a way we know"),
     }

@@ -12,6 +12,9 @@ import torch
 
 from bench import metrics
 from bench.errors import BenchError
+from bench.metrics.classes import condition_consistency, intra_class_fd
+from bench.metrics.likelihood import compression_vs_png, kl_from_truth
+from bench.metrics.perceptual import lpips_diversity_by_class, ms_ssim_diversity
 
 Pair = Callable[[Any, Any], Any]
 FUNCTIONS: dict[str, Pair] = {
@@ -114,3 +117,27 @@ def test_diversity_of_what_are_no_uint8_images_is_refused(images: Any) -> None:
         metrics.lpips_diversity(images, lambda a, b: (a - b).flatten(1).abs().mean(1))
     with pytest.raises(BenchError, match="uint8"):
         metrics.ms_ssim_diversity(images)
+
+
+LABELS = np.arange(40) % 2
+FEATURES = np.random.default_rng(0).normal(size=(40, 3))
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 1), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("wrong", [lambda x: x[:, None], lambda x: x[:-1], lambda x: np.append(x, x)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda labels: intra_class_fd(FEATURES, LABELS, FEATURES, labels),
+        lambda labels: condition_consistency(IMAGES, labels, lambda images: LABELS),
+        lambda labels: ms_ssim_diversity(IMAGES, labels),
+        lambda labels: lpips_diversity_by_class(IMAGES, labels, lambda a, b: a.flatten(1).float().mean(1)),
+        lambda labels: kl_from_truth(np.ones(40), labels, "exact"),
+        lambda labels: compression_vs_png(np.ones(40), labels, "exact"),
+    ],
+)
+def test_one_value_for_each_example(call, wrong):
+    """A column would be compared with every example, and n would be its square."""
+    call(LABELS)
+    with pytest.raises(BenchError, match="must be one for each of the 40 examples"):
+        call(wrong(LABELS))

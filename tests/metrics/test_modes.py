@@ -119,3 +119,10 @@ def test_the_metric_reads_the_truth():
     found = Modes().measure(evidence)
     assert [m.name for m in found] == ["modes_captured", "high_quality", "mode_kl"]
     assert found[0].n == 300
+
+
+def test_one_mode_or_one_level_is_all_there_is():
+    """A histogram of one entry agrees with every other: no divergence."""
+    found = {m.name: m for m in mixture_modes(np.random.default_rng(0).normal(size=(50, 2)), np.zeros((1, 2)), 1.0)}
+    assert float(found["mode_kl"]) == 0
+    assert found["mode_kl"].note is None or "training features" not in found["mode_kl"].note

@@ -191,3 +191,14 @@ def test_tensors_and_lists_are_taken_like_arrays():
     assert float(anomaly_auroc(*torch.from_numpy(scores).requires_grad_())) == float(anomaly_auroc(*scores))
     nats = torch.from_numpy(rng.gamma(2, 900, 40)).requires_grad_()
     assert float(bits_per_dim(nats, 768, "exact")) == float(bits_per_dim(nats.detach().numpy(), 768, "exact"))
+
+
+@pytest.mark.parametrize(
+    "convert", [lambda x: x.astype(np.float32), lambda x: x / 255, lambda x: x.transpose(0, 3, 1, 2)]
+)
+def test_pixels_whose_peak_is_unknown_have_no_psnr(convert):
+    images = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 3), dtype=np.uint8)
+    with pytest.raises(BenchError, match=r"images must be uint8 \(N, H, W, C\)"):
+        psnr(convert(images), convert(images))
+    with pytest.raises(BenchError, match="images must be uint8"):
+        denoising_gain(convert(images), convert(images), convert(images), 0.1)

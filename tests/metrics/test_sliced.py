@@ -75,3 +75,10 @@ def test_seed_order_rotation_and_noise():
     assert noisy == sorted(noisy)
     with pytest.raises(BenchError, match="one d"):
         sliced_wasserstein(x, y[:, :3])
+
+
+def test_one_direction_has_no_spread():
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    for directions in (0, 1, 2.5):
+        with pytest.raises(BenchError, match="directions must be"):
+            sliced_wasserstein(x, x + 10, directions=directions)

@@ -20,6 +20,7 @@ from torch import Tensor
 from bench.model import (
     Batch,
     BenchError,
+    FitsPrior,
     GenerativeModel,
     ImageSpace,
     SampleGenerator,
@@ -29,6 +30,8 @@ from bench.model import (
 )
 from bench.report.listing import model_card
 from bench.suite import Config
+from bench.training.diagnostics import gradient_norm
+from reference_models.vae import VAE
 
 MODELS = {point.name: point.load() for point in entry_points(group="bench.models") if "reference_models" in point.value}
 TRAINED = [name for name, model in MODELS.items() if model.trains]
@@ -149,7 +152,7 @@ def test_averaged_weights_and_buffers_still_sample(name: str, fitted: Callable, 
     other = MODELS[name](SPACE, **SMALL[name])
     with torch.no_grad():
         for a, b in zip([*model.parameters(), *model.buffers()], [*other.parameters(), *other.buffers()], strict=True):
-            if a.is_floating_point() and "log_weights" not in name:
+            if a.is_floating_point():
                 a.lerp_(b, 0.5)
     if hasattr(model, "fit_prior"):
         model.fit_prior([Batch(digits)])
@@ -218,6 +221,27 @@ def test_configs_are_frozen_and_survive_json(name: str) -> None:
     for field in dataclasses.fields(config):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(config, field.name, None)
+
+
+def test_models_that_can_sample_before_their_prior_is_fitted_say_so() -> None:
+    """Those are watched for collapse while they train."""
+    found = {name: model(SPACE, **SMALL.get(name, {})).samples_need_prior for name, model in MODELS.items()}
+    assert not found["vae"]
+    assert not found["vqvae"]
+    assert VAE(SPACE, components=3).samples_need_prior
+    for name, model in MODELS.items():
+        fresh = model(SPACE, **SMALL.get(name, {})).eval()
+        if isinstance(fresh, FitsPrior) and not fresh.samples_need_prior:
+            assert draw(fresh, 2).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["vqvae", "latent-diffusion"])
+def test_a_part_that_trains_no_more_has_no_gradient(name: str, digits: Tensor) -> None:
+    model = MODELS[name](SPACE, **SMALL[name])
+    for progress in (0.1, 0.9):
+        model.train_step(Batch(digits[:8]), progress)
+    norms = {attribute: gradient_norm(optimizer) for attribute, optimizer in model.optimizers().items()}
+    assert sorted(norm is None for norm in norms.values()) == [False, True]
 
 
 def test_capabilities() -> None:

@@ -16,7 +16,7 @@ from bench.metrics.base import Evidence
 from bench.metrics.latent import StylePaths, perceptual_path_length
 from bench.model import Batch, BenchError, ImageSpace, SampleGenerator
 from bench.scoring import missing
-from reference_models.stylegan2 import ModulatedConv2d, StyleGAN2, path_lengths
+from reference_models.stylegan2 import ModulatedConv2d, StyleGAN2, energy_of, path_lengths
 
 SPACE = ImageSpace(1, 8, 8)
 
@@ -39,7 +39,7 @@ def test_modulated_convolution_is_one_convolution_an_example(demodulate: bool, d
         else:
             expected = F.conv2d(x[i : i + 1], weight, padding=1)
         torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-4, atol=1e-5)
-    assert found.shape == (3, 4, 12, 12) if double else (3, 4, 6, 6)
+    assert found.shape == ((3, 4, 12, 12) if double else (3, 4, 6, 6))
 
 
 def test_demodulation_undoes_the_size_of_a_style() -> None:
@@ -47,6 +47,14 @@ def test_demodulation_undoes_the_size_of_a_style() -> None:
     torch.nn.init.zeros_(layer.style.bias)
     x, w = torch.randn(2, 5, 6, 6), torch.randn(2, 7)
     torch.testing.assert_close(layer(x, w), layer(x, 10 * w), rtol=1e-3, atol=1e-4)
+
+
+def test_demodulation_is_in_float32_under_autocast() -> None:
+    style, weight = torch.randn(2, 512), torch.randn(4, 512, 3, 3)
+    modulated = (weight * style[:, None, :, None, None]).double()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = energy_of(style, weight)
+    torch.testing.assert_close(found.double(), modulated.square().sum((2, 3, 4)), rtol=1e-5, atol=0)
 
 
 def test_path_lengths_of_a_linear_map() -> None:

@@ -100,6 +100,12 @@ def test_hard_cases_learn_in_float16(model, data):
     trained = model(SPACE)
     train(trained, Batches(data, 16, 0, CPU), "steps", 20, autocast=torch.float16)
     assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in trained.parameters())
+    assert trained.float16_scaler.get_scale() > 2.0**8, "20 steps that all overflow would leave less than one"
+    fresh = model(SPACE)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        fresh = model(SPACE)
+    assert any(not torch.equal(a, b) for a, b in zip(trained.parameters(), fresh.parameters(), strict=True))
 
 
 def curve(model, config, data, dtype, seed) -> torch.Tensor:
@@ -133,6 +139,33 @@ def test_a_model_that_steps_by_itself_is_refused_in_float16_only(data):
         train(Regression(SPACE, own=True), Batches(data, 16, 0, CPU), "steps", 2, autocast=dtype)
     with pytest.raises(BenchError, match=r"Regression cannot train in float16.*self\.descend\(loss, optimizer\)"):
         train(Regression(SPACE, own=True), Batches(data, 16, 0, CPU), "steps", 2, autocast=torch.float16)
+
+
+def test_gradients_may_be_gathered_over_steps_in_float16(data):
+    class EveryOther(Regression):
+        """Descends on the sum of two batches' losses."""
+
+        def train_step(self, batch, progress):
+            loss = (self.layer(batch.x.flatten(1)) - 1).square().mean()
+            self.gathered = [*getattr(self, "gathered", []), loss]
+            if len(self.gathered) == 2:
+                self.descend(sum(self.gathered), self.optimizer)
+                self.gathered = []
+            return {"loss": loss.detach()}
+
+    model = EveryOther(SPACE)
+    before = model.layer.weight.detach().clone()
+    train(model, Batches(data, 16, 0, CPU), "steps", 4, autocast=torch.float16)
+    assert not torch.equal(model.layer.weight, before)
+
+
+def test_a_model_may_hold_a_scaler_of_its_own():
+    class Scaled(Regression):
+        def __init__(self, space):
+            super().__init__(space)
+            self.scaler = torch.nn.Linear(2, 2)
+
+    assert isinstance(Scaled(SPACE).scaler, torch.nn.Linear)
 
 
 def test_float16_is_asked_for_by_name(data):

@@ -189,6 +189,29 @@ def test_a_model_that_cannot_be_copied_trains_in_float32(batches, data, monkeypa
     assert why == "float32: bfloat16 was not tried, since the model cannot be copied (TypeError)"
 
 
+class NeedsFloat32(TwoSteps):
+    """Draws from numpy, and multiplies matrices of two types where autocast has lowered one."""
+
+    def train_step(self, batch, progress):
+        np.random.rand()
+        lowered = self.layer(batch.x)
+        torch.zeros(len(batch.x)).index_add_(0, torch.arange(len(batch.x)), lowered[:, 0])
+        return super().train_step(batch, progress)
+
+
+def test_a_step_that_fails_in_bfloat16_leaves_float32_and_the_random_numbers(monkeypatch):
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: True)
+    data = Data("two", VectorSpace(2), np.ones((64, 2), np.float32), np.ones((8, 2), np.float32))
+    batches = Batches(data, 8, 0, torch.device("cpu"))
+    np.random.seed(0)
+    expected = np.random.rand()
+    np.random.seed(0)
+    dtype, why = precision.choose(NeedsFloat32(VectorSpace(2)), batches, "auto")
+    assert dtype is None
+    assert why == "float32: the trial of bfloat16 failed (RuntimeError)"
+    assert np.random.rand() == expected
+
+
 def test_a_model_that_only_counts_trains_in_float32(data, batches, monkeypatch):
     monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: True)
     model = Line(data.space).requires_grad_(False)
