@@ -39,6 +39,9 @@ def ndb(
     Returns ``ndb`` (share of bins whose proportions differ by a two-sided pooled z test at 5 %: a perfect model has 0.05, and
     it grows with the number of samples) and ``jsd_bins`` (nats, 0 to ln 2). Lower is better in both.
     "On GANs and GMMs", Richardson and Weiss 2018 (arXiv 1805.12462).
+
+    Raises BenchError for features that are not finite matrices of one width, and for bins that cannot be cut from
+    ``train``.
     """
     counts = histograms(real, fake, bins, real if train is None else train, seed)
     different, jsd = _different_bins(*counts), divergence(jensen_shannon, counts, name="jsd_bins")

@@ -28,6 +28,8 @@ def intra_class_fd(real: Features, real_labels: Features, fake: Features, fake_l
     The plain distance is biased upwards the more, the fewer samples a class has. Interval: the classes' intervals
     combined (root of the sum of squares), classes fixed; none where a class has none. "cGANs with Projection Discriminator",
     Miyato and Koyama 2018 (arXiv 1802.05637).
+
+    Raises BenchError for unusable features or labels of another length.
     """
     from bench.metrics.frechet import frechet_distance
 
@@ -63,6 +65,8 @@ def classification_accuracy_score(
     after training on real data. Wilson interval over test images, for this classifier: a new sample set or seed would give
     another classifier. "Classification Accuracy Score for Conditional Generative Models", Ravuri and Vinyals 2019
     (arXiv 1905.10887).
+
+    Raises BenchError for labels of another length or of one class.
     """
     fake_labels = vector(fake_labels, "labels of generated images", len(fake))
     test_labels = vector(test_labels, "labels of test images", len(test))
@@ -74,6 +78,8 @@ def condition_consistency(images: np.ndarray, conditions: np.ndarray, classify: 
     """Share of samples that a classifier of real data sees as the class they were asked to be; higher is better.
 
     images uint8 ``(N, H, W, C)``; conditions ``(N,)``. Its ceiling is the classifier's accuracy on real data. Wilson interval.
+
+    Raises BenchError for conditions of another length.
     """
     hits = classify(images) == vector(conditions, "conditions", len(images))
     return proportion_of(hits, name="condition_consistency")

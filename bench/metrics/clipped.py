@@ -30,6 +30,8 @@ def clipped_density(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measureme
     the median of those radii. Each sample scores min(1, balls that hold it / k); the mean of that, over the same mean for
     the real examples themselves (each without its own ball), at most 1. Interval over samples, reference fixed.
     "Enhanced Generative Model Evaluation with Clipped Density and Coverage", Salvy, Talbot, Thirion 2026 (arXiv 2507.01761).
+
+    Higher is better. Raises BenchError for features that are not finite matrices of one width.
     """
     real, fake = _checked(real, fake, k)
     real = shuffled(real)  # of equally near fellows the first count
@@ -56,6 +58,8 @@ def clipped_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measurem
     cover the draw of the reference, which weighs where M is well above N and calibration is steep: with N = 300 and
     M = 1000 true samples score about 0.83 to 1 by reference. Compare models on one reference, and beside its floor.
     Source: as ``clipped_density``.
+
+    Raises BenchError for features that are not finite matrices of one width.
     """
     real, fake = _checked(real, fake, k)
     radius = nearest(real, real, k, skip_self=True)[0][:, -1]

@@ -88,6 +88,9 @@ def collapse_verdict(
     pixels: the images behind a network's features. With them the bins are those of the features only where two thirds of the
     samples lie near the data there (``near_share``), else those of the pixels, if samples lie near the data in pixels; and what
     repeats in pixels is a repetition, too. Without them (coordinates, pixels themselves) the bins are always counted.
+
+    real ``(N, d)``, fake ``(M, d)``, train ``(L, d)``. Raises BenchError for features that are not finite matrices of
+    one width.
     """
     seen = View(*feature_sets(real, fake, real if train is None else train))
     return _verdict(seen, *collapse_evidence(*seen, seed), seed, pixels)

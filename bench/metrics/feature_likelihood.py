@@ -46,6 +46,8 @@ def fld(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> Measurement:
     The interval covers the draw of test examples and of samples (fitted variances held fixed), for this training set. None
     is offered above 100, where a few test examples decide the value, as with copies.
     "Feature Likelihood Divergence", Jiralerspong et al. 2023 (arXiv 2302.04440).
+
+    Raises BenchError for features that are not finite matrices of one width.
     """
     own, baseline = _mixtures(train, test, fake)
     differences = 100 * (own.nll(own.test) - baseline.nll(own.test))
@@ -58,6 +60,9 @@ def fld_gap(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> Measuremen
 
     Near 0 the samples are as close to new data as to training data; far below 0 they memorise. Train and test examples are
     the sampling units of its interval (normal); fitted Gaussians are held fixed.
+
+    train ``(N, d)``, test ``(n, d)``, fake ``(M, d)``; negative is worse. Raises BenchError for features that are not
+    finite matrices of one width.
     """
     own, _ = _mixtures(train, test, fake)
     on_train, on_test = 100 * own.nll(own.train), 100 * own.nll(own.test)

@@ -42,7 +42,8 @@ def frechet_distance(real: Features, fake: Features, *, interval: bool = True) -
 
     The value is the plain estimate, biased upwards by about d/n. Its interval therefore is one for the *mean* of this
     estimate at these sample sizes (what another draw of the same size would give), not for the distance of the
-    distributions: for that see ``frechet_distance_corrected``. None where a set has fewer than 1.2 d samples.
+    distributions: for that see ``frechet_distance_corrected``. None where a set has fewer samples than ``smallest_n``: 1.2 d, and at
+    least 500 of one or two dimensions, 100 of up to seven, 30 of more.
 
     interval: False leaves it out and takes about a third of the time. Raises BenchError for unusable features.
     """
@@ -59,7 +60,9 @@ def frechet_distance_corrected(real: Features, fake: Features) -> Measurement:
 
     The bias is removed by a delete-one jackknife over both sets, exactly evaluated for every example. Equal distributions
     give values about 0, negative ones too: "not distinguishable from the reference". NaN, with a note, where a set has
-    fewer than 1.2 d samples: take the kernel distance there.
+    fewer samples than ``smallest_n(d)``: take the kernel distance there.
+
+    real ``(N, d)``, fake ``(M, d)``; lower is better. Raises BenchError for unusable features.
     """
     return frechet_distances(real, fake)[1]
 
@@ -76,6 +79,8 @@ def frechet_distance_from_stats(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLik
 
     Raises BenchError unless shapes agree and the covariances are finite, symmetric and without a correlation beyond 1. (That
     they have no negative eigenvalue is not checked: it would cost as much as the distance.)
+
+    Lower is better.
     """
     (m1, s1), (m2, s2) = (
         checked_moments(mu1, sigma1, "the first statistics"),

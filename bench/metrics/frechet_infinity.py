@@ -26,7 +26,9 @@ def fid_infinity(real: Features, fake: Features, seed: int = 0, points: int = 15
     real set is used whole each time and stays as it is, so the bias of a small *real* set remains
     (``frechet_distance_corrected`` removes both). Here the subsets are nested, cut from one order that the seed and the rows themselves
     decide (not how they came), so that each row is summed once. The interval (jackknife) takes the real set as given; none where the smallest subset or the real set has
-    fewer than 1.2 d samples. n: M. Raises BenchError for unusable features or fewer than 4 fakes a point.
+    fewer than 1.2 d samples, or than 100 of fewer than 8 dimensions. n: M. Raises BenchError for unusable features or fewer than 4 fakes a point.
+
+    Lower is better.
     """
     reference, samples = feature_pair(real, fake)
     m, d = samples.shape

@@ -21,6 +21,8 @@ def frechet_distance_of_pairs(first: Features, second: Features) -> Measurement:
     The value is the same; the interval knows that pairs, not single rows, were drawn: a jackknife that leaves out each of 20
     blocks of pairs (near-equal sets depend on pairs beyond the first order, so their influences do not do). None below 1.2 d
     pairs, nor below 100.
+
+    Lower is better. Raises BenchError for unusable features or sets of two sizes.
     """
     x, y = feature_pair(first, second)
     if len(x) != len(y):

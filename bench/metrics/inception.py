@@ -35,6 +35,8 @@ def inception_score(logits: Features, splits: int = 10, seed: Seed = "content") 
     does, None splits them as they stand. The score of N / splits samples lies below that of the model's distribution, so the interval (delta method) is one for the mean of this score at this n
     and this number of splits; compare only equal ones. None below 100 samples a split, or
     twice the number of classes.
+
+    Raises BenchError for logits that are no finite matrix, and for more splits than samples.
     """
     rows = feature_matrix(logits, "logits")
     scores, variances = np.array([_score_and_variance(rows[part]) for part in _parts(rows, splits, seed)]).T

@@ -76,6 +76,8 @@ def cmmd(real: Features, fake: Features, unbiased: bool = False) -> Measurement:
 
     The published estimate is the biased one (each sample is also paired with itself), and so is the default, without an
     interval; unbiased: the estimate ``cmmd_unbiased`` without those pairs, with its interval.
+
+    Lower is better. Raises BenchError for unusable features.
     """
     reference, samples = map(shuffled, feature_pair(real, fake))
     if unbiased:
@@ -96,6 +98,8 @@ def kernel_distance_subsets(
     Each subset is drawn without replacement, first from ``real``, then from ``fake``, by the place of rows: unlike
     ``kernel_distance`` the number hangs on their order. Raises BenchError where a set is
     smaller than ``subset_size``.
+
+    real ``(N, d)``, fake ``(M, d)``; lower is better.
     """
     reference, samples = feature_pair(real, fake)
     smaller = min(len(reference), len(samples))

@@ -76,6 +76,8 @@ def perceptual_path_length(
 
     Interval: of a trimmed mean with winsorised variance (Yuen 1974). For G(z) = A z, lerp and the squared L2 *sum* the value is
     2 |A|_F^2, whatever epsilon. "A Style-Based Generator Architecture for GANs", Karras, Laine, Aila 2019 (arXiv 1812.04948).
+
+    Raises BenchError for an unknown option, and for fewer than 2 paths.
     """
     if not 0 <= discard < 0.5 or epsilon <= 0 or n < 2:
         raise BenchError(f"path length needs 0 <= discard < 0.5, epsilon > 0 and n >= 2, not {discard}, {epsilon}, {n}")
@@ -148,6 +150,8 @@ def interpolation_smoothness(
 
     starts, ends: ``(n, d)``; each path is cut into ``steps`` equal steps, whose lengths are the roots of ``distance``. A path on
     which nothing changes counts as even. The interval is over paths.
+
+    Higher is smoother. Raises BenchError for starts and ends that are not ``(n, d)`` of one shape.
     """
     lengths = []
     for frames in _along_paths(generate, starts, ends, steps):
@@ -165,6 +169,8 @@ def path_linearity(encode: Generate, decode: Generate, starts: Tensor, ends: Ten
     starts, ends: latents ``(n, d)``. For each path ``1 - sum |encode(decode(z_t)) - z_t|^2 / sum |z_t - middle|^2`` over its points,
     the share of the path's variance that survives the round trip; the median path would hide none of the bad ones, so it is
     the mean, each path's value cut at -1. Paths of length 0 are left out.
+
+    Raises BenchError for starts and ends that are not ``(n, d)`` of one shape.
     """
     values = []
     for z in _paths(starts, ends, steps):

@@ -35,6 +35,8 @@ def bits_per_dim(nats: Features, dimensions: int, kind: LikelihoodKind) -> Measu
 
     nats: ``(n,)`` negative log-likelihood of each test example, of the *discrete* data (for 8-bit images a uniform guess
     scores 8, and no value is below 0; one that is gets a note). dimensions: values per example (C x H x W). The interval is over test examples, one trained model.
+
+    Raises BenchError for another kind.
     """
     _check_kind(kind)
     bits = to_numpy(nats).astype(np.float64) / (dimensions * math.log(2))
@@ -73,6 +75,8 @@ def compression_vs_png(nats: Features, png_bits: Features, kind: LikelihoodKind)
 
     nats: ``(n,)`` of each image; png_bits: ``(n,)`` from ``png_pixel_bits``. A code of length ``-log2 q(x)`` exists for an
     exact likelihood (arithmetic coding) and for an ELBO (bits back).
+
+    Raises BenchError for another kind or vectors of two lengths.
     """
     _check_kind(kind)
     bits = vector(nats, "nats").astype(np.float64) / math.log(2)

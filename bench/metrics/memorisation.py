@@ -65,6 +65,8 @@ def authpct(train: np.ndarray, fake: np.ndarray) -> Measurement:
 
     train ``(N, d)``, fake ``(M, d)``. 0 is copied throughout; held-out real data score around 50 or above, by dimension: read it
     beside the floor. Wilson interval. "How Faithful is your Synthetic Data?", Alaa et al. 2022 (arXiv 2102.08921).
+
+    Higher is more authentic. Raises BenchError for features that are not finite matrices of one width.
     """
     train, fake = map(shuffled, feature_sets(train, fake))
     distance, index = nearest(fake, train)
@@ -80,6 +82,9 @@ def data_copying(train: np.ndarray, test: np.ndarray, fake: np.ndarray, cells: i
     share of test examples. A z score: it grows with the square root of the number of samples. The interval treats the
     training set and its cells as fixed (variance of U by DeLong's placements).
     "A Non-Parametric Test to Detect Data-Copying in Generative Models", Meehan, Chaudhuri, Dasgupta 2020 (arXiv 2004.05675).
+
+    train ``(N, d)``, test ``(n, d)``, fake ``(M, d)``. Raises BenchError for features that are not finite matrices of
+    one width.
     """
     train, test, fake = map(shuffled, feature_sets(train, test, fake))
     whole_number(cells, "cells", 1)
@@ -107,7 +112,11 @@ def data_copying(train: np.ndarray, test: np.ndarray, fake: np.ndarray, cells: i
 
 
 def nearest_train_ratio(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> Measurement:
-    """Median distance of samples to the training set, relative to that of test examples. 1 is ideal; 0 is copying."""
+    """Median distance of samples to the training set, relative to that of test examples. 1 is ideal; 0 is copying.
+
+    train ``(N, d)``, test ``(n, d)``, fake ``(M, d)``. Raises BenchError for features that are not finite matrices of
+    one width.
+    """
     return _nearest_train_ratio(TrainDistances.between(train, test, fake))
 
 
@@ -116,6 +125,9 @@ def near_copies(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> Measur
 
     A near-copy is closer to a training example than 99 % of training examples are to their nearest fellow. 0 is ideal, 1 copies
     throughout; Newcombe interval.
+
+    train ``(N, d)``, test ``(n, d)``, fake ``(M, d)``; lower is better. Raises BenchError for features that are not
+    finite matrices of one width.
     """
     return _near_copies(TrainDistances.between(train, test, fake))
 
@@ -126,6 +138,8 @@ def mifid_distance(train: np.ndarray, fake: np.ndarray) -> Measurement:
     A sample of norm 0 is at distance 0 from a training example of norm 0, else at 1.
     "On Training Sample Memorization: Lessons from Benchmarking Generative Modeling with a Large-scale Competition", Bai et al.
     2021 (arXiv 2106.03062).
+
+    train ``(N, d)``, fake ``(M, d)``. Raises BenchError for features that are not finite matrices of one width.
     """
     train, fake = feature_sets(train, fake)
     fellows, samples = _unit_rows(train), _unit_rows(fake)
@@ -142,6 +156,8 @@ def mifid(frechet: Measurement, distance: Measurement, threshold: float = 0.1) -
     """Memorisation-informed Fréchet distance: ``frechet / distance`` where ``distance`` is below ``threshold``, else ``frechet``.
 
     distance: from ``mifid_distance``. The interval is that of ``frechet``, divided likewise: the penalty is taken as known.
+
+    Lower is better.
     """
     penalty = float(distance) if distance < threshold else 1.0
     penalty = max(penalty, 1e-14)

@@ -9,7 +9,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.bins import divergence, kullback_leibler
-from bench.metrics.inputs import Features, to_numpy
+from bench.metrics.inputs import Features, checked_images, to_numpy
 from bench.metrics.intervals import mean_of, proportion_of
 from bench.record import Measurement
 
@@ -27,10 +27,14 @@ def mixture_modes(samples: Features, centers: Features, std: float) -> list[Meas
     samples that are; 0.989 for the plane's true distribution), ``mode_kl`` (reverse KL in nats of the high-quality samples' mode
     histogram to uniform). "VEEGAN", Srivastava et al. 2017 (arXiv 1705.07761); "Unrolled Generative Adversarial Networks",
     Metz et al. 2017 (arXiv 1611.02163).
+
+    Higher is better, of ``mode_kl`` lower. Raises BenchError where samples and centres have not one d.
     """
     points, centres = (to_numpy(each).astype(np.float64) for each in (samples, centers))
-    if points.ndim != 2 or len(points) == 0 or points.shape[1] != centres.shape[1]:
-        raise BenchError(f"samples {points.shape} do not lie in the space of the centres {centres.shape}")
+    if points.ndim != 2 or len(points) == 0 or centres.ndim != 2 or points.shape[1] != centres.shape[1]:
+        raise BenchError(
+            f"samples {points.shape} do not lie in the space of the centres {centres.shape}; give (N, d) and (K, d)"
+        )
     mode, distance = _nearest_centre(points, centres)
     good = distance <= HIGH_QUALITY * std  # NaN samples are not good
     counts = np.bincount(mode[good], minlength=len(centres))
@@ -57,7 +61,12 @@ def stacked_modes(images: np.ndarray, classify: Callable[[np.ndarray], np.ndarra
     classify: uint8 ``(M, H, W, 1)`` -> digit of each, ``(M,)``. The mode is 100 x red + 10 x green + blue digit. Its mistakes are
     counted as modes: read the count beside the classifier's accuracy. "Unrolled Generative Adversarial Networks", Metz et al.
     2017 (arXiv 1611.02163).
+
+    Higher is better, of ``mode_kl`` lower. Raises BenchError for anything but uint8 images of three channels.
     """
+    images = checked_images(images)
+    if images.shape[3] != 3:
+        raise BenchError(f"stacked digits are images of 3 channels, not {images.shape[3]}; stack three grey ones")
     digits = [classify(images[..., channel : channel + 1]) for channel in range(3)]
     counts = np.bincount(100 * digits[0] + 10 * digits[1] + digits[2], minlength=1000)
     return [modes_captured(counts, len(images)), mode_kl(counts)]
@@ -70,9 +79,14 @@ def factor_coverage(
 
     fake_factors, real_factors: factor -> level ``(N,)`` int64 of each sample / test example; levels: number of levels. A level is
     covered if samples have it at least a tenth as often as the data (``factor_coverage_<factor>``, share of the data's levels).
+
+    Higher is better, of the divergences lower. Raises BenchError where a factor has no levels in one of the sets.
     """
     found = []
     for factor, size in levels.items():
+        for whose, factors in (("samples", fake_factors), ("test examples", real_factors)):
+            if len(factors.get(factor, ())) == 0:
+                raise BenchError(f"the factor '{factor}' is not known of the {whose}; give its level for each of them")
         in_fake = np.bincount(fake_factors[factor], minlength=size)
         in_real = np.bincount(real_factors[factor], minlength=size)
         q, p = in_fake / in_fake.sum(), in_real / in_real.sum()

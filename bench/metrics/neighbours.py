@@ -23,7 +23,9 @@ def nearest(
     """
     queries, points = feature_sets(queries, points)
     if k + skip_self > len(points):
-        raise BenchError(f"{k} nearest neighbours need more than {len(points)} points")
+        raise BenchError(
+            f"{k} nearest neighbour(s) of each need at least {k + skip_self} examples, but there are {len(points)}; give more"
+        )
     base = torch.from_numpy(np.ascontiguousarray(points)).double()
     centre = base.mean(0)  # far from the origin, |x|^2 - 2xy + |y|^2 would lose digits
     centred = base - centre

@@ -35,6 +35,8 @@ def lpips_diversity(images: Features, distance: Distance, pairs: int | None = No
 
     images: uint8 ``(N, H, W, C)``. pairs: how many disjoint pairs, drawn by ``seed``; default and at most N // 2.
     "Toward Multimodal Image-to-Image Translation", Zhu et al. 2017 (arXiv 1711.11586).
+
+    Raises BenchError for anything but uint8 images, and for more pairs than there are.
     """
     images = checked_images(images)
     first, second = random_pairs(images, pairs, seed)
@@ -64,6 +66,8 @@ def reconstruction_distance(originals: Features, rebuilt: Features, distance: Di
 
     Named ``reconstruction_<distance>``. "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", Zhang et al.
     2018 (arXiv 1801.03924).
+
+    Raises BenchError for anything but uint8 images of one shape.
     """
     first, second = checked_images(originals), checked_images(rebuilt)
     if first.shape != second.shape:
@@ -79,6 +83,8 @@ def ms_ssim_diversity(
 
     images: uint8 ``(N, H, W, C)``, sides at least 11; small ones have fewer than five scales (``note``). Compare with real data.
     "Conditional Image Synthesis with Auxiliary Classifier GANs", Odena, Olah, Shlens 2017 (arXiv 1610.09585).
+
+    Raises BenchError for anything but uint8 images, labels of another length, or more pairs than there are.
     """
     images = checked_images(images)
     first, second = (

@@ -54,6 +54,9 @@ def prdc(real: Features, fake: Features, k: int = 5, *, closed: bool = False, in
     not (``<``, as the package prdc). The two differ only at exact ties, as between copies. Counts are exact in float64.
     interval: False leaves intervals out and saves a fifth of the time. Raises BenchError for unusable features or a set of
     fewer than k + 1 points.
+
+    Higher is better in all four; density may exceed 1. No interval below 200 samples of either set (coverage: 250) nor
+    for large k, as ``note`` says.
     """
     reference, samples = feature_pair(real, fake)
     _check_k(k, len(reference), len(samples))
@@ -84,6 +87,8 @@ def realism_score(real: Features, fake: Features, k: int = 3) -> np.ndarray:
 
     At least 1 within the manifold. The half of the reals with the larger radii is left out, as outliers would lend realism to
     everything near them. inf for an exact copy of a real sample. Source: as precision, section 5.
+
+    Higher is better. Raises BenchError for unusable features or a set of fewer than k + 1 points.
     """
     reference, samples = feature_pair(real, fake)
     _check_k(k, len(reference), len(samples))

@@ -16,6 +16,8 @@ def median_realism(real: np.ndarray, fake: np.ndarray, k: int = 3) -> Measuremen
     """Median of ``realism_score`` over samples; higher is better, from 1 on a sample lies on the data's manifold.
 
     The interval (order statistics) is over samples, for this reference; none below 30 samples.
+
+    real ``(N, d)``, fake ``(M, d)``. Raises BenchError for unusable features or a set of fewer than k + 1 points.
     """
     scores = realism_score(real, fake, k)
     found = censored_median(scores.tolist(), scores.tolist())  # the score of an exact copy is infinite

@@ -13,7 +13,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, checked_images, real_numbers, to_numpy
+from bench.metrics.inputs import Features, checked_images, real_numbers, to_numpy, vector
 from bench.metrics.intervals import area_under_roc, mean_of
 from bench.metrics.layers import first_layer, named_with_layer
 from bench.metrics.model_input import model_batches, to_images
@@ -36,7 +36,10 @@ def squared_errors(originals: Features, reconstructions: Features) -> np.ndarray
 
 
 def mse(originals: Features, reconstructions: Features) -> Measurement:
-    """Mean squared error per value over ``(N, ...)`` examples; lower is better."""
+    """Mean squared error per value over ``(N, ...)`` examples; lower is better.
+
+    Raises BenchError for reconstructions of another shape or type.
+    """
     return mean_of(squared_errors(originals, reconstructions), name="reconstruction_mse")
 
 
@@ -48,13 +51,19 @@ def psnr_per_image(originals: Features, reconstructions: Features) -> np.ndarray
 
 
 def psnr(originals: Features, reconstructions: Features) -> Measurement:
-    """Mean over uint8 images ``(N, H, W, C)`` of the peak signal-to-noise ratio in dB; higher is better."""
+    """Mean over uint8 images ``(N, H, W, C)`` of the peak signal-to-noise ratio in dB; higher is better.
+
+    Raises BenchError for anything but uint8 images of one shape.
+    """
     values = psnr_per_image(originals, reconstructions)
     return mean_of(values, name="reconstruction_psnr", unit="dB", direction="higher")
 
 
 def mean_ssim(originals: Features, reconstructions: Features) -> Measurement:
-    """Mean structural similarity of uint8 images ``(N, H, W, C)`` of at least 11 x 11 pixels; higher is better, 1 is equal."""
+    """Mean structural similarity of uint8 images ``(N, H, W, C)`` of at least 11 x 11 pixels; higher is better, 1 is equal.
+
+    Raises BenchError for anything but uint8 images of one shape.
+    """
     return mean_of(ssim(originals, reconstructions), name="reconstruction_ssim", direction="higher")
 
 
@@ -62,6 +71,8 @@ def denoising_gain(originals: Features, noisy: Features, denoised: Features, lev
     """Decibels that reconstruction wins over doing nothing: mean PSNR(denoised) - PSNR(noisy). Below 0 it harms.
 
     All three uint8 ``(N, H, W, C)``; level: the noise's standard deviation as a share of the pixel range, for the name.
+
+    Higher is better. Raises BenchError for anything but uint8 images of one shape.
     """
     gain = psnr_per_image(originals, denoised) - psnr_per_image(originals, noisy)
     return mean_of(gain, name=f"denoising_gain_{level:g}", unit="dB", direction="higher")
@@ -77,14 +88,23 @@ def anomaly_auroc(normal_errors: Features, anomalous_errors: Features) -> Measur
     """Area under the ROC curve of telling anomalies by a larger reconstruction error; 0.5 is chance, 1 perfect.
 
     normal_errors ``(m,)``, anomalous_errors ``(n,)``: error of each held-out example. DeLong's interval (logit scale).
+
+    Raises BenchError for what is no vector, or an empty one.
     """
-    return area_under_roc(to_numpy(normal_errors), to_numpy(anomalous_errors), name="anomaly_auroc")
+    normal, anomalous = vector(normal_errors, "normal_errors"), vector(anomalous_errors, "anomalous_errors")
+    if not (len(normal) and len(anomalous)):
+        raise BenchError(
+            f"{len(normal)} normal and {len(anomalous)} anomalous errors have no ROC curve; give some of each"
+        )
+    return area_under_roc(normal, anomalous, name="anomaly_auroc")
 
 
 def reconstruction_fd(original_features: Features, rebuilt_features: Features, name: str) -> Measurement:
     """Fréchet distance between features ``(N, d)`` of test images and of *their own* reconstructions; lower is better.
 
     name: ``rfid`` only with the standard Inception-v3 pool features, else ``rfd_<extractor>_<layer>``.
+
+    Raises BenchError for unusable features.
     """
     from bench.metrics.frechet_pairs import frechet_distance_of_pairs
 

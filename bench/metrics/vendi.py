@@ -50,6 +50,9 @@ def vendi_score(
 
     "The Vendi Score", Friedman and Dieng 2023 (arXiv 2210.02410); orders: "Cousins of the Vendi Score", Pasarkar and
     Dieng 2024 (arXiv 2310.12952).
+
+    Higher is more diverse. Raises BenchError for features that are no finite matrix, for an order or weights that are
+    none, and for a kernel matrix without ones on its diagonal.
     """
     return vendi_scores(features, (q,), weights, kernel)[q]
 
@@ -65,10 +68,13 @@ def vendi_scores(
     if array.ndim != 2 or len(array) == 0:
         raise BenchError(f"the Vendi score needs features (N, d) with N > 0, not {array.shape}")
     array = real_numbers(array, "features")
+    if not np.isfinite(array).all():
+        row = int(np.argmin(np.isfinite(array).all(1)))
+        raise BenchError(
+            f"the Vendi score needs finite features, but row {row} holds NaN or infinity; look at that sample"
+        )
     if callable(kernel):
         return _measure(_KernelMatrix(kernel(array), order_of(array)), orders, weights)
-    if not np.isfinite(array).all():
-        raise BenchError("the Vendi score needs finite features, but some are NaN or infinite")
     n, d = array.shape
     problem = _SecondMoment(array) if d < n else _KernelMatrix(_gram(array), order_of(array))
     return _measure(problem, orders, weights)
@@ -103,6 +109,8 @@ class _KernelMatrix:
         n = len(self.matrix)
         if self.matrix.shape != (n, n) or n == 0:
             raise BenchError(f"a kernel matrix must be square, not {tuple(self.matrix.shape)}")
+        if not self.matrix.isfinite().all():
+            raise BenchError("a kernel matrix must be finite, but it holds NaN or infinity; look at the kernel")
         if not torch.allclose(self.matrix.diagonal(), torch.ones(n, dtype=torch.float64), atol=1e-6):
             raise BenchError("a kernel matrix for the Vendi score must have ones on its diagonal")
         self.n = n

@@ -46,7 +46,7 @@ def checked_moments(mean: ArrayLike, covariance: ArrayLike, what: str) -> tuple[
                 symmetric &= bool((np.abs(tile - mirrored) <= rounding + RELATIVE * np.abs(tile)).all())
     if not symmetric:
         raise BenchError(f"{what}: the covariance is not symmetric, so it is no covariance; compute it again")
-    if (variances < 0).any():
+    if (variances < -rounding).any():
         raise BenchError(
             f"{what}: the covariance has a negative variance, so it is no covariance (a non-negative diagonal is needed)"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -141,3 +142,13 @@ def test_one_value_for_each_example(call, wrong):
     call(LABELS)
     with pytest.raises(BenchError, match="must be one for each of the 40 examples"):
         call(wrong(LABELS))
+
+
+@pytest.mark.parametrize("name", metrics.__all__)
+def test_every_public_metric_says_what_it_takes_and_which_way_is_better(name):
+    """Shapes, direction and errors stand in its docstring."""
+    said = getattr(metrics, name).__doc__
+    assert re.search(r"higher|lower|ideal|best|\b1 perfect|better|smoother|worse", said, re.IGNORECASE)
+    if name != "mifid":  # of two measurements
+        assert re.search(r"``\([A-Za-z]", said), "a shape"
+        assert "BenchError" in said
