@@ -93,7 +93,8 @@ class ConditionalDiffusion(GenerativeModel):
 
     def predict(self, x: Tensor, t: float, labels: Tensor, guidance_scale: float) -> Tensor:
         """The network's prediction at x_t, guided towards ``labels`` ``(B,)``; both passes in one batch."""
-        return guided(self.network, x, t, [labels], [torch.full_like(labels, self.classes)], guidance_scale)
+        none, pixels = torch.full_like(labels, self.classes), self.process.predicts_pixels
+        return guided(self.network, x, t, [labels], [none], guidance_scale, pixels=pixels)
 
     def sample(self, n: int, generator: SampleGenerator, **options: Any) -> Tensor:
         """options: labels ``(n,)`` int64, guidance_scale, sampler, steps."""

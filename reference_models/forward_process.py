@@ -62,7 +62,8 @@ class ForwardProcess(nn.Module):
     def __init__(self, config: ProcessConfig, *, pixels: bool) -> None:
         super().__init__()
         self.prediction, weighting, self.noise_shift = resolved(config, pixels)
-        self.times, self.pixels = config.times, pixels
+        self.times = config.times
+        self.predicts_pixels = pixels and self.prediction == "x0"
         self.alphas_cumprod = SCHEDULES[config.schedule]()  # of index 0 ... 1000, float64, on the host
         for name, table in (
             ("signal", self.alphas_cumprod.sqrt()),
@@ -83,7 +84,7 @@ class ForwardProcess(nn.Module):
         """Weighted mean squared error of the network's ``output`` at times ``index``, a scalar; of predicted pixels as they are once
         clipped (see ``censored``), since samplers clip them."""
         target, output = self.target(x0, epsilon, index), output.float()
-        if self.pixels and self.prediction == "x0":
+        if self.predicts_pixels:
             output = censored(output, target)
         error = (output - target).square().flatten(1).mean(1)
         return (self.weight[index] * error).mean()

@@ -61,11 +61,18 @@ def guided(
     given: Sequence[Tensor],
     nothing: Sequence[Tensor],
     scale: float,
+    *,
+    pixels: bool,
 ) -> Tensor:
-    """float32 prediction ``network(x, times, *condition)``, guided from ``nothing`` towards ``given``; both passes in one batch."""
+    """float32 prediction ``network(x, times, *condition)``, guided from ``nothing`` towards ``given``; both passes in one batch.
+
+    pixels: it is one of pixels, to be clipped: how far beyond black two predictions lie says nothing, and their difference would become grain.
+    """
     times = torch.full((len(x),), t, device=x.device)
     if scale in (0, 1):
         return network(x, times, *(given if scale == 1 else nothing)).float()
     both = (torch.cat(pair) for pair in zip(given, nothing, strict=True))
     with_it, without = network(x.repeat(2, *[1] * (x.ndim - 1)), times.repeat(2), *both).float().chunk(2)
+    if pixels:
+        with_it, without = with_it.clamp(-1, 1), without.clamp(-1, 1)
     return without + scale * (with_it - without)

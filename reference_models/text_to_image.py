@@ -144,7 +144,8 @@ class TextToImage(GenerativeModel):
         empty, only_start = (part.expand(n, *part.shape[1:]) for part in self.text(self.tokens([""])))
 
         def denoise(x: Tensor, t: float) -> Denoised:
-            output = guided(self.evaluate, x, t, (context, mask), (empty, only_start), scale)
+            pixels = self.process.predicts_pixels
+            output = guided(self.evaluate, x, t, (context, mask), (empty, only_start), scale, pixels=pixels)
             return Denoised(*self.process.clean(output, x, t, 1.0))
 
         return sample_diffusion(
