@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import itertools
@@ -105,8 +106,8 @@ class ImageSet:
 
     def first(self, count: int) -> Images:
         """The pixels of the first ``count`` images, without those that cannot be read."""
-        walked = self._source.walk(transparency="dropped")
-        found = list(itertools.islice((image.pixels for image in walked if isinstance(image, Decoded)), count))
+        with contextlib.closing(self._source.walk(transparency="dropped")) as walked:
+            found = list(itertools.islice((image.pixels for image in walked if isinstance(image, Decoded)), count))
         return pack(found) if found else self.pixels  # which says that none can be read
 
     @property

@@ -29,7 +29,7 @@ from bench.scoring import make_extractor
 from bench.suite import load_config
 
 LAYERS = ("pool", "mid", "final")
-"""Where a foreign file does not name its layer: the first of these that the extractor has with the file's width, else another."""
+"""Where a foreign file does not name its layer: the first of these that the extractor has with the file's width, else the only one of that width."""
 
 NO_FEATURES = ("logits", "spatial")
 """Layers that no statistics file holds under mu and sigma."""
@@ -76,7 +76,7 @@ def distance_to_statistics(
     """Fréchet distance of the features ``bank(split, layer)`` to a statistics file, and what its reader must know.
 
     split: ``fake`` where the file is the reference, ``real`` where it stands for the samples. The layer is the one that the
-    file names, else the first usual one of its width. No interval: it needs both sets' features. BenchError where extractor,
+    file names, else the first usual or the only one of its width. No interval: it needs both sets' features. BenchError where extractor,
     layer or resizing are known to differ.
     """
     first = ReferenceStatistics.load(path)
@@ -191,8 +191,9 @@ def _layer(statistics: ReferenceStatistics, bank: ForeignFeatures) -> str:
     if named is not None:
         return named
     width = len(statistics.mu)
-    others = [layer for layer in bank.layers if layer not in (*LAYERS, *NO_FEATURES)]
-    found = next((layer for layer in (*LAYERS, *others) if bank.layers.get(layer) == width), None)
+    fitting = [layer for layer, size in bank.layers.items() if size == width and layer not in NO_FEATURES]
+    usual = [layer for layer in LAYERS if layer in fitting]
+    found = usual[0] if usual else fitting[0] if len(fitting) == 1 else None  # of several none can be told
     if found is None:
         sizes = ", ".join(f"{layer} {size}" for layer, size in bank.layers.items())
         raise BenchError(

@@ -32,8 +32,8 @@ class VQVAE(GenerativeModel):
         "2020, arXiv 2005.00341"
     )
     known_failures = (
-        "Codebook collapse: few codes are used (see codes_used over training). After a minute on MNIST at 32 pixels digits are blurred "
-        "on a background that is not quite black, which distances in features punish. With 4 x 4 codes fine detail is lost (grid = 8 keeps it, "
+        "Codebook collapse: few codes are used (see codes_used over training). After a minute on MNIST at 32 pixels digits are blurred. "
+        "With 4 x 4 codes fine detail is lost (grid = 8 keeps it, "
         "for a prior that learns four times slower); too short a training of the prior arranges strokes into no digit."
     )
     samples_need_prior = False  # fit_prior only counts codes and errors

@@ -8,6 +8,7 @@ What holds them all in memory reads them here; what looks at each of them once w
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -128,15 +129,17 @@ def load_images(
     source = open_images(path)
     tally = Tally(source, strict, str(Path(path).expanduser()))
     if isinstance(source, ArrayImages) and resolution is None:
-        collections.deque(tally.readable(source.walk()), maxlen=0)
+        with contextlib.closing(source.walk()) as walked:
+            collections.deque(tally.readable(walked), maxlen=0)
         return source.images, tally.report()
     found: list[np.ndarray] = []
     then = None if resolution is None else lambda pixels: fit(pixels, resolution)
-    for image in tally.readable(source.walk(transparency=transparency, then=then)):
-        found.append(image.pixels)
-        if len(found) % CHUNK == 0:
-            rest = (len(source) - len(found)) * sum(each.nbytes for each in found[-CHUNK:]) // CHUNK
-            arrays.require_memory(rest, f"{path} ({len(source)} images)")
+    with contextlib.closing(source.walk(transparency=transparency, then=then)) as walked:
+        for image in tally.readable(walked):
+            found.append(image.pixels)
+            if len(found) % CHUNK == 0:
+                rest = (len(source) - len(found)) * sum(each.nbytes for each in found[-CHUNK:]) // CHUNK
+                arrays.require_memory(rest, f"{path} ({len(source)} images)")
     return pack(found), tally.report()
 
 

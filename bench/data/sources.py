@@ -13,7 +13,7 @@ import itertools
 import os
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
@@ -77,8 +77,9 @@ class ImageSource(abc.ABC):
         transparency: Transparency = "white",
         key: Callable[[np.ndarray], bytes] = content_key,
         then: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> Iterator[Decoded | Unreadable]:
-        """The images, or those of the indices ``chosen``, in order; a few threads decode some in advance.
+    ) -> Generator[Decoded | Unreadable]:
+        """The images, or those of the indices ``chosen``, in order; a few threads decode some in advance. Close it where you may
+        stop early, also by an error: the threads wait for whoever looks at the images.
 
         key: gives the digest of an image's pixels. then: applied to the pixels after that, in the threads.
         """
@@ -95,7 +96,8 @@ class ImageSource(abc.ABC):
                 digest = key(picture.pixels)
                 return Decoded(index, pixels, digest, picture.format, picture.pixels.shape, picture.transparent)
 
-            yield from _in_threads(attempt, range(len(self)) if chosen is None else chosen)
+            indices = range(len(self)) if chosen is None else chosen
+            yield from _in_threads(attempt, indices, changed=then is not None)
 
 
 class EncodedImages(ImageSource):
@@ -132,7 +134,11 @@ class ArrayImages(ImageSource):
         return self.names[index]
 
     def opened(self) -> AbstractContextManager[Read]:
-        return nullcontext(lambda index, transparency, room: Picture(self.images[index], "array", False))
+        def read(index: int, transparency: Transparency, room: Callable[[int], None]) -> Picture:
+            room(self.images[index].nbytes)
+            return Picture(self.images[index], "array", False)
+
+        return nullcontext(read)
 
 
 class _Stopped(Exception):
@@ -149,7 +155,7 @@ class _Room:
 
     def take(self, place: int, nbytes: int) -> None:
         """Wait until there is room for the image that is the ``place``-th to be looked at: for its ``nbytes`` decoded, or as many
-        as an image was made into so far, since pixels that are enlarged on the way take more than their header says."""
+        as one was ``made`` into so far."""
         with self._changed:
             nbytes = max(nbytes, self._largest)
             self._changed.wait_for(lambda: self._stopped or place <= self._next or self._held + nbytes <= AHEAD_BYTES)
@@ -159,7 +165,7 @@ class _Room:
             self._held += nbytes
 
     def made(self, nbytes: int) -> None:
-        """What an image was made into."""
+        """What an image was made into on the way, which may be more than its header says."""
         with self._changed:
             self._largest = max(self._largest, nbytes)
 
@@ -177,9 +183,12 @@ class _Room:
 
 
 def _in_threads(
-    attempt: Callable[[int, Callable[[int], None]], Decoded | Unreadable], indices: Sequence[int]
+    attempt: Callable[[int, Callable[[int], None]], Decoded | Unreadable], indices: Sequence[int], *, changed: bool
 ) -> Iterator[Decoded | Unreadable]:
-    """``attempt`` of each index, in order, by a few threads that are ahead by at most ``AHEAD`` images and ``AHEAD_BYTES``."""
+    """``attempt`` of each index, in order, by a few threads that are ahead by at most ``AHEAD`` images and ``AHEAD_BYTES``.
+
+    changed: pixels are something else than what was decoded.
+    """
     threads = min(os.cpu_count() or 1, 16)
     room = _Room()
     waiting: collections.deque[Future[Decoded | Unreadable]] = collections.deque()
@@ -189,7 +198,7 @@ def _in_threads(
         for (place, index), result in zip(group, results, strict=True):
             try:
                 found = attempt(index, functools.partial(room.take, place))
-                if isinstance(found, Decoded):
+                if changed and isinstance(found, Decoded):
                     room.made(found.pixels.nbytes)
                 result.set_result(found)
             except BaseException as error:

@@ -7,6 +7,7 @@ that a pass that was interrupted goes on where it was.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -51,7 +52,6 @@ def extract_files(
     progress: called with (images done, images in all). where: what the report calls the place.
     """
     tally = Tally(images, strict, where)
-    walked = tally.readable(images.walk(chosen, transparency="dropped", key=key))
     total = len(images if chosen is None else chosen)
     say = progress or (lambda done, total: None)
     done = 0
@@ -59,17 +59,18 @@ def extract_files(
     if extractor is not None:
         extractor = extractor.to(torch.device(device))
         whole = {layer: np.empty((total, width), np.float32) for layer, width in extractor.layers.items()}
-    for chunk in _chunks(walked):
-        if extractor is not None:
+    with contextlib.closing(images.walk(chosen, transparency="dropped", key=key)) as walked:
+        for chunk in _chunks(tally.readable(walked)):
+            if extractor is not None:
 
-            def so_far(now: int, done: int = done) -> None:
-                say(min(done + tally.corrupt + now, total), total)
+                def so_far(now: int, done: int = done) -> None:
+                    say(min(done + tally.corrupt + now, total), total)
 
-            found = _cached(chunk, extractor, device, batch_size, cache, so_far)
-            for layer, values in found.items():
-                whole[layer][done : done + len(chunk)] = values
-        done += len(chunk)
-        say(min(done + tally.corrupt, total), total)
+                found = _cached(chunk, extractor, device, batch_size, cache, so_far)
+                for layer, values in found.items():
+                    whole[layer][done : done + len(chunk)] = values
+            done += len(chunk)
+            say(min(done + tally.corrupt, total), total)
     return FileFeatures({layer: values[:done] for layer, values in whole.items()}, tally.report())
 
 

@@ -51,11 +51,13 @@ def real_numbers(array: np.ndarray, what: str) -> np.ndarray:
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
-def checked_images(images: Features) -> np.ndarray:
-    """An array of uint8 ``(N, H, W, C)``, else BenchError: floats and channels first would be scored wrongly, and silently."""
+def checked_images(images: Features, *, any_channels: bool = False) -> np.ndarray:
+    """An array of uint8 ``(N, H, W, C)`` with C 1 or 3, else BenchError: floats and channels first would be scored wrongly, and
+    silently. any_channels: C does not matter."""
     array = to_numpy(images)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3):
-        raise BenchError(f"images must be uint8 (N, H, W, C) with C 1 or 3, not {array.dtype} {array.shape}")
+    if array.dtype != np.uint8 or array.ndim != 4 or not (any_channels or array.shape[3] in (1, 3)):
+        with_channels = "" if any_channels else " with C 1 or 3"
+        raise BenchError(f"images must be uint8 (N, H, W, C){with_channels}, not {array.dtype} {array.shape}")
     return array
 
 

@@ -84,7 +84,7 @@ def ms_ssim_diversity(
     images: uint8 ``(N, H, W, C)``, sides at least 11; small ones have fewer than five scales (``note``). Compare with real data.
     "Conditional Image Synthesis with Auxiliary Classifier GANs", Odena, Olah, Shlens 2017 (arXiv 1610.09585).
 
-    Raises BenchError for anything but uint8 images, labels of another length, or more pairs than there are.
+    Raises BenchError for anything but uint8 images, labels of another length, or, without labels, more pairs than there are.
     """
     images = checked_images(images)
     first, second = (

@@ -46,7 +46,8 @@ def mse(originals: Features, reconstructions: Features) -> Measurement:
 def psnr_per_image(originals: Features, reconstructions: Features) -> np.ndarray:
     """Peak signal-to-noise ratio of each uint8 image ``(N, H, W, C)`` in dB, ``-10 log10(mse)``, at most 58.92 (8-bit rounding) ->
     ``(N,)``. BenchError for anything else: the peak of other values is not known."""
-    errors = squared_errors(checked_images(originals), checked_images(reconstructions))
+    first, second = (checked_images(each, any_channels=True) for each in (originals, reconstructions))
+    errors = squared_errors(first, second)
     return -10 * np.log10(np.maximum(errors, ROUNDING_ERROR))
 
 

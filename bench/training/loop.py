@@ -143,10 +143,9 @@ class OnePass:
         return self._batches.once()
 
 
-def _has_stepped(model: GenerativeModel) -> bool:
-    """Whether a gradient has been computed or an optimizer has made a step."""
-    stepped = any(optimizer.state for optimizer in model.optimizers().values())
-    return stepped or any(parameter.grad is not None for parameter in model.parameters())
+def _changes(model: GenerativeModel) -> int:
+    """Grows with every change of a parameter in place."""
+    return sum(parameter._version for parameter in model.parameters())
 
 
 def train(
@@ -196,6 +195,8 @@ def train(
             case _:
                 return result.steps * (result.flops_per_step or 0.0)
 
+    unchanged = _changes(model)
+
     def step() -> None:
         batch = next(stream)
         marks.mark()
@@ -205,7 +206,7 @@ def train(
         if not isinstance(losses, dict):
             name = type(model).__name__
             raise BenchError(f"{name}.train_step must return its losses, a dict of name to number, not {losses!r}")
-        if autocast == torch.float16 and model.float16_scaler is None and _has_stepped(model):
+        if autocast == torch.float16 and model.float16_scaler is None and _changes(model) != unchanged:
             raise BenchError(
                 f"{type(model).__name__} cannot train in float16: its train_step calls backward itself, so that its losses are not "
                 "scaled; let it call self.descend(loss, optimizer), or set precision to bfloat16 or float32"

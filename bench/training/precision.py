@@ -22,6 +22,8 @@ FASTER_BY = 1.15  # bfloat16 must win clearly: a choice within noise would make 
 WARM_UP, FEWEST_STEPS, TRIAL_STEPS, TRIAL_SECONDS = 2, 3, 9, 4.0
 """Steps of the trial in each precision: the first are not counted; after some seconds the fewest will do."""
 
+FAILED = "float32: the trial of bfloat16 failed"
+
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """What autocast computes in. float16 is never chosen by a trial: bfloat16 needs no scaled losses."""
 
@@ -57,7 +59,7 @@ def choose(model: GenerativeModel, batches: Batches, precision: str) -> tuple[to
     except (
         Exception
     ) as error:  # of a step in bfloat16, or for want of memory for copies: training itself may do without
-        return None, f"float32: the trial of bfloat16 failed ({type(error).__name__})"
+        return None, f"{FAILED} ({type(error).__name__})"
     ratio = float(np.median(single) / np.median(half))
     chosen = torch.bfloat16 if ratio > FASTER_BY else None
     return (
@@ -76,7 +78,8 @@ def choose_once(model: GenerativeModel, batches: Batches, precision: str, kept: 
         return dtype_of(why), why
     except (OSError, ValueError, KeyError):  # not decided yet, or the file is damaged
         dtype, why = choose(model, batches, precision)
-        write_atomically(kept, why.encode())
+        if not why.startswith(FAILED):  # the next one may have the memory that this one lacked
+            write_atomically(kept, why.encode())
         return dtype, why
 
 

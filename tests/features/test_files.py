@@ -1,5 +1,7 @@
 """Images of mixed sizes and modes, from files or memory, to features in bounded memory; unreadable ones are named."""
 
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -218,25 +220,84 @@ def test_few_bytes_wait_decoded_however_many_images_there_are(tmp_path: Path, mo
     assert held_at_most(tmp_path) <= 5 * large, "three that wait, one looked at, and the next, which always finds room"
 
 
-def test_who_stops_early_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for i in range(40):
-        Image.fromarray(noise(20, 20, 3)).save(tmp_path / f"{i:02}.png")
-    monkeypatch.setattr(sources, "AHEAD_BYTES", 1)
-    before = threading.active_count()
-    walked = EncodedImages(tmp_path).walk()
-    assert isinstance(next(walked), sources.Decoded)
-    walked.close()
-    assert threading.active_count() == before
-
-
-def test_a_machine_without_memory_is_no_corrupt_image(tmp_path: Path) -> None:
+def test_a_machine_without_memory_is_no_corrupt_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(noise(20, 20, 3)).save(tmp_path / "a.png")
 
-    def full(pixels: np.ndarray) -> np.ndarray:
+    def full(*given: object) -> None:
         raise MemoryError
 
+    monkeypatch.setattr(sources, "decode", full)
     with pytest.raises(MemoryError):
-        list(EncodedImages(tmp_path).walk(then=full))
+        list(EncodedImages(tmp_path).walk())
+
+
+def test_one_huge_image_does_not_hold_up_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room is asked for what each image takes, not for the largest there was."""
+    Image.fromarray(noise(300, 300, 3)).save(tmp_path / "a.png")
+    for i in range(60):
+        Image.fromarray(noise(10, 10, 3)).save(tmp_path / f"b{i:02}.png")
+    monkeypatch.setattr(sources, "AHEAD_BYTES", 40 * 10 * 10 * 3)
+    decoded: list[int] = []
+    real = sources.decode
+    monkeypatch.setattr(sources, "decode", lambda *given: (decoded.append(1), real(*given))[1])
+    walked = EncodedImages(tmp_path).walk()
+    for _ in range(2):
+        next(walked)
+    deadline = time.monotonic() + 30
+    while len(decoded) < 20 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    walked.close()
+    assert len(decoded) >= 20
+
+
+def test_images_that_grow_on_the_way_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays, too: a resolution asked for may be larger than theirs."""
+    np.save(tmp_path / "small.npy", noise(300, 4, 4, 3))
+    monkeypatch.setattr(sources, "AHEAD_BYTES", 3 * 64 * 64 * 3)
+    lock, held, most = threading.Lock(), 0, 0
+
+    def enlarged(pixels: np.ndarray) -> np.ndarray:
+        nonlocal held, most
+        with lock:
+            held += 1
+            most = max(most, held)
+        return np.zeros((64, 64, 3), np.uint8)
+
+    for _ in ArrayImages(np.load(tmp_path / "small.npy")).walk(then=enlarged):
+        time.sleep(0.001)
+        with lock:
+            held -= 1
+    assert most <= 3 + 2 + sources.TASK * min(sources.os.cpu_count() or 1, 16), (
+        "the first ones say how large they become"
+    )
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from pathlib import Path
+from bench.data import sources
+from bench.features.files import extract_files
+from bench.features.module import ModuleExtractor
+import torch
+
+sources.AHEAD_BYTES = 1000
+
+class Broken(torch.nn.Module):
+    def forward(self, x):
+        raise RuntimeError("out of whatever it needs")
+
+extract_files(sources.EncodedImages(Path(sys.argv[1])), ModuleExtractor(Broken(), 4, fingerprint="x"))
+"""
+
+
+def test_an_error_of_the_extractor_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that wait for room would keep it alive."""
+    for i in range(600):
+        Image.fromarray(noise(20, 20, 3)).save(tmp_path / f"{i:03}.png")
+    run = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1
+    assert "out of whatever it needs" in run.stderr
 
 
 def test_folders_that_cannot_be_listed_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,7 +199,7 @@ class NeedsFloat32(TwoSteps):
         return super().train_step(batch, progress)
 
 
-def test_a_step_that_fails_in_bfloat16_leaves_float32_and_the_random_numbers(monkeypatch):
+def test_a_step_that_fails_in_bfloat16_leaves_float32_and_the_random_numbers(monkeypatch, tmp_path):
     monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: True)
     data = Data("two", VectorSpace(2), np.ones((64, 2), np.float32), np.ones((8, 2), np.float32))
     batches = Batches(data, 8, 0, torch.device("cpu"))
@@ -210,6 +210,9 @@ def test_a_step_that_fails_in_bfloat16_leaves_float32_and_the_random_numbers(mon
     assert dtype is None
     assert why == "float32: the trial of bfloat16 failed (RuntimeError)"
     assert np.random.rand() == expected
+    kept = tmp_path / "precision.txt"
+    assert precision.choose_once(NeedsFloat32(VectorSpace(2)), batches, "auto", kept) == (None, why)
+    assert not kept.exists(), "what failed once is tried again"
 
 
 def test_a_model_that_only_counts_trains_in_float32(data, batches, monkeypatch):
