@@ -35,9 +35,9 @@ def learned() -> TextToImage:
     torch.manual_seed(0)
     model = TextToImage(SPACE, width=8, multipliers=(1, 2), text_width=32, text_depth=1, steps=8)
     model.train()
-    for step in range(120):
+    for step in range(200):
         chosen = tuple(CAPTIONS[int(i)] for i in torch.randint(3, (24,)))
-        model.train_step(Batch(torch.stack([picture(c) for c in chosen]), captions=chosen), step / 120)
+        model.train_step(Batch(torch.stack([picture(c) for c in chosen]), captions=chosen), step / 200)
     return model.eval()
 
 
