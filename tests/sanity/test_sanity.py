@@ -44,7 +44,7 @@ def test_all_measurements_of_these_metrics_are_held_to_something(outcome):
 def test_known_blind_spots_are_found(outcome):
     found = {(f.stem, f.corruption): f.found for f in outcome.findings}
     assert found["kid", "memorised"] == "nothing", "a kernel distance does not see copying"
-    assert found["near_copies", "noise"] == "nothing"
+    assert found["near_copies", "noise"] != "worse", "noise makes no copies (it may undo some that are so by chance)"
 
 
 def test_the_page_has_a_card_for_each_metric(outcome):
