@@ -33,7 +33,7 @@ class ProgressiveGAN(GenerativeModel):
     known_failures = (
         "The stages share the budget: with too little of it the last resolution is hardly trained. Details stick to fixed places, "
         "since every stage has to paint a finished image. After two minutes of one CPU core on MNIST at 32 pixels edges are "
-        "rough, and the kinds of digits that it draws come and go."
+        "rough and black is not quite black, so that no sample is near the data by ImageNet's features."
     )
 
     @dataclasses.dataclass(frozen=True)
