@@ -139,7 +139,7 @@ def _strip(points: Sequence[Point]) -> tuple[float, float, float]:
 
 def _scales(axes: Axes, points: Sequence[Point], board: Leaderboard, y_column: Column) -> None:
     """Log axes; a quality that reaches zero or below (an unbiased distance can) gets an axis that is linear near zero."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, SymmetricalLogLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, SymmetricalLogLocator
 
     axes.set_xscale("log")
     edge, _, right = _strip(points)
@@ -154,11 +154,12 @@ def _scales(axes: Axes, points: Sequence[Point], board: Leaderboard, y_column: C
         axes.set_ylim(ys.min() / 1.6, ys.max() * 1.6)
     else:
         trained = [p.y.value for p in points if p.row.section != "baseline" and p.y.value > 0] or [1.0]
-        axes.set_yscale("symlog", linthresh=min(trained) / 2, linscale=0.5)
+        linear = min(trained) / 2
+        axes.set_yscale("symlog", linthresh=linear, linscale=0.5)
         axes.set_ylim(ys.min() - 0.2 * min(trained), ys.max() * 1.6)
-        axes.yaxis.set_major_locator(
-            SymmetricalLogLocator(base=10, linthresh=min(trained) / 2, subs=_subs(ys.max() / min(trained)))
-        )
+        ticks = SymmetricalLogLocator(base=10, linthresh=linear, subs=_subs(ys.max() / min(trained)))
+        apart = [tick for tick in ticks.tick_values(*axes.get_ylim()) if tick == 0 or abs(tick) >= 0.99 * linear]
+        axes.yaxis.set_major_locator(FixedLocator(apart))  # powers of ten within the linear part would lie on zero
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         if axis.get_scale() == "log":
             axis.set_major_locator(LogLocator(subs=_subs(high / low)))

@@ -193,9 +193,7 @@ def test_tensors_and_lists_are_taken_like_arrays():
     assert float(bits_per_dim(nats, 768, "exact")) == float(bits_per_dim(nats.detach().numpy(), 768, "exact"))
 
 
-@pytest.mark.parametrize(
-    "convert", [lambda x: x.astype(np.float32), lambda x: x / 255, lambda x: x.reshape(40, -1)]
-)
+@pytest.mark.parametrize("convert", [lambda x: x.astype(np.float32), lambda x: x / 255, lambda x: x.reshape(40, -1)])
 def test_pixels_whose_peak_is_unknown_have_no_psnr(convert):
     images = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 3), dtype=np.uint8)
     with pytest.raises(BenchError, match=r"images must be uint8 \(N, H, W, C\)"):

@@ -1,6 +1,7 @@
 """The quality-against-speed plot: what it draws, that labels stay readable, and that equal results give equal files."""
 
 import io
+import itertools
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -100,6 +101,14 @@ def test_distances_at_or_below_zero_are_drawn():
     assert axes.get_yscale() == "symlog"
     low, high = axes.get_ylim()
     assert low < -0.0001 < 0.02 < high
+    figure = axes.figure
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axes.get_yticklabels() if label.get_text()]
+    boxes = sorted(
+        (box for box in boxes if axes.bbox.y0 <= box.y0 + box.height / 2 <= axes.bbox.y1), key=lambda box: box.y0
+    )
+    assert len(boxes) >= 2
+    assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(boxes)), "no label lies on another"
 
 
 def test_other_axes_can_be_chosen():
