@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -52,6 +54,29 @@ def test_gradients_are_those_of_finite_differences(family: str) -> None:
     mean = (torch.randn(6, dtype=torch.float64) / 2).requires_grad_()
     log_scale = torch.tensor(-1.5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda m, s: discretised(x, m, s, family), (mean, log_scale), atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [3e-4, 0.02, 1.0, 400.0])
+@pytest.mark.parametrize("distance", [0.0, 0.5, 50.0, -1000.0])
+def test_one_scale_for_all_gives_what_a_scale_for_each_gives(scale: float, distance: float) -> None:
+    """The gradient that is written out against autograd's, values and slopes, in the tails and at both ends."""
+    x = LEVELS.repeat(3, 1)
+    found = []
+    for shape in ((), x.shape):
+        mean = (x + distance).clone().requires_grad_()
+        log_scale = torch.full(shape, math.log(scale), requires_grad=True)
+        log_p = discretised(x, mean, log_scale, "logistic")
+        (log_p * torch.linspace(0.5, 2, 256)).sum().backward()
+        assert log_p.isfinite().all()
+        found.append((log_p.detach(), mean.grad, log_scale.grad.sum()))
+    for mine, due in zip(*found, strict=True):
+        torch.testing.assert_close(mine, due, rtol=1e-4, atol=1e-5 * float(due.abs().max()) + 1e-6)
+
+
+def test_the_gradient_of_one_scale_for_all() -> None:
+    x = LEVELS[[0, 3, 128, 255]].double()
+    mean, log_scale = torch.randn(4).double().requires_grad_(), torch.tensor(-1.0).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda m, s: discretised(x, m, s, "logistic"), (mean, log_scale), atol=1e-6)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
