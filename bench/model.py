@@ -132,7 +132,7 @@ class GenerativeModel(nn.Module, abc.ABC):
     trains: ClassVar[bool] = True
     Config: ClassVar[type] = NoConfig
     spaces: ClassVar[tuple[type, ...]] = (ImageSpace,)
-    samples_need_prior: ClassVar[bool] = True
+    samples_need_prior: bool = True
     float16_scaler: torch.amp.GradScaler | None = None  # in float16, see ``descend``
 
     def __init__(self, space: Space, **config: Any) -> None:

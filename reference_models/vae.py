@@ -71,16 +71,13 @@ class VAE(GenerativeModel):
         self.encoder = encoder(space, 2 * latent, width)
         self.decoder = decoder(space, latent, width, batch_norm=True)  # without it digits take twice as long to appear
         self.prior = GaussianMixture(self.config.components, latent) if self.config.components else None
+        self.samples_need_prior = self.prior is not None
         self.log_scale = nn.Parameter(torch.tensor(math.log(0.3)))  # of the noise, one for all pixels
         self.to(memory_format=torch.channels_last)  # what convolutions are fastest in
         networks = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.optimizer = torch.optim.Adam(networks, fused=True)
         # the first gradients are huge: a long memory of them would freeze the scale
         self.scale_optimizer = torch.optim.Adam([self.log_scale], betas=(0.9, 0.9), fused=True)
-
-    @property
-    def samples_need_prior(self) -> bool:  # type: ignore[override]
-        return self.prior is not None
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float | Tensor]:
         set_learning_rate(self.optimizer, self.config.learning_rate, progress)

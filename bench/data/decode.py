@@ -39,8 +39,8 @@ def decode(
 ) -> Picture:
     """Encoded bytes -> the picture, by the rules of this module.
 
-    before: called with the bytes that its pixels will take, once the header has been read. The checksums of PNG chunks are verified, which Pillow by itself leaves out. Raises whatever Pillow raises on a damaged
-    file, DecompressionBombError beyond Pillow's limit on pixels, ValueError on 32-bit pixels.
+    before: called with the bytes that its pixels will take, once the header has been read. The checksums of PNG chunks are
+    verified, which Pillow by itself leaves out. Raises whatever Pillow raises on a damaged file, DecompressionBombError beyond Pillow's limit on pixels, ValueError on 32-bit pixels.
     """
     with Image.open(io.BytesIO(raw)) as image:
         _refuse_bombs(image)

@@ -56,9 +56,7 @@ def choose(model: GenerativeModel, batches: Batches, precision: str) -> tuple[to
     try:
         with untouched_randomness(device):
             single, half = _seconds_per_step(copies, (None, torch.bfloat16), batches)
-    except (
-        Exception
-    ) as error:  # of a step in bfloat16, or for want of memory for copies: training itself may do without
+    except Exception as error:  # of a step in bfloat16, or for want of memory for the copies
         return None, f"{FAILED} ({type(error).__name__})"
     ratio = float(np.median(single) / np.median(half))
     chosen = torch.bfloat16 if ratio > FASTER_BY else None
