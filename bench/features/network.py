@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import BenchError
+from bench.exact import exact_float32
 from bench.features.base import Extractor
-from bench.features.precision import exact_float32
 from bench.features.resize import ResizeMode, check_mode, resize
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of torchvision's convention, in grey levels

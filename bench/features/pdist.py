@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BenchError, did_you_mean
+from bench.exact import exact_float32
 from bench.features import effnetlite0
 from bench.features.network import check_images
-from bench.features.precision import exact_float32
 from bench.features.resize import resize
 from bench.features.weights import (
     check_sha256,

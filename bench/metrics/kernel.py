@@ -23,11 +23,13 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
+from bench.exact import exact_float32
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import Features, feature_pair
 from bench.metrics.jackknife import half_width
 from bench.metrics.layers import first_layer, named_after
 from bench.metrics.order import shuffled
+from bench.metrics.products import row_products
 from bench.record import Measurement
 
 ROWS = 1024
@@ -126,7 +128,7 @@ def cubic(d: int) -> BlockKernel:
     """(x.y / d + 1)^3 - 1."""
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
-        a = (x @ y.T).mul_(1 / d)
+        a = row_products(x, y).mul_(1 / d)
         cube = a + 3
         return cube.mul_(a).add_(3).mul_(a)
 
@@ -137,7 +139,7 @@ def gaussian(sigma: float) -> BlockKernel:
     """exp(-|x - y|^2 / (2 sigma^2)) - 1."""
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
-        squared = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * (x @ y.T)
+        squared = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * row_products(x, y)
         return torch.expm1(squared.clamp_(min=0).mul_(-0.5 / sigma**2))
 
     return kernel
@@ -192,7 +194,8 @@ def _all_pairs(real: np.ndarray, fake: np.ndarray, kernel: BlockKernel) -> tuple
     x, y = torch.from_numpy(np.ascontiguousarray(real)), torch.from_numpy(np.ascontiguousarray(fake))
     if x.dtype != y.dtype:
         x, y = x.double(), y.double()
-    return pair_sums(x, None, kernel), pair_sums(y, None, kernel), pair_sums(x, y, kernel)
+    with exact_float32():
+        return pair_sums(x, None, kernel), pair_sums(y, None, kernel), pair_sums(x, y, kernel)
 
 
 def _estimate(xx: PairSums, yy: PairSums, xy: PairSums) -> float:

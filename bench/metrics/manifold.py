@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.exact import exact_float32
+from bench.metrics.products import rounding, row_products
+
 BLOCK_BYTES = 12 * 2**20
 PAIRS = 512
 SPARE = 8  # neighbours beyond the wanted ones that may change places in float64
-ROUNDING = {torch.float32: 3e-6, torch.float64: 1e-13}  # of a squared distance, relative to |x|^2 + |y|^2
 
 
 class Pairs(NamedTuple):
@@ -185,7 +187,7 @@ class Points:
     def __init__(
         self, values: np.ndarray, centre: np.ndarray | None = None, dtype: torch.dtype = torch.float32
     ) -> None:
-        self.values, self.dtype, self.rounding = values, dtype, ROUNDING[dtype]
+        self.values, self.dtype, self.rounding = values, dtype, rounding(dtype, values.shape[1])
         self.centre = values.mean(0, dtype=np.float64) if centre is None else centre
         n, d = values.shape
         self.matrix = torch.empty(n, d + 2, dtype=dtype)
@@ -213,7 +215,8 @@ class Points:
         shape = len(left), len(self) - first
         if self.memory.numel() < shape[0] * shape[1]:
             self.memory = torch.empty(shape[0] * shape[1], dtype=self.dtype)
-        return torch.mm(left, self.matrix[first:].T, out=self.memory[: shape[0] * shape[1]].view(shape))
+        with exact_float32():
+            return row_products(left, self.matrix[first:], self.memory[: shape[0] * shape[1]].view(shape))
 
 
 def _chunks(rows: np.ndarray, columns: int, dtype: torch.dtype) -> Iterator[np.ndarray]:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+from scipy.linalg import blas
 from torch import Tensor
 
 from bench.errors import BenchError
@@ -149,15 +150,16 @@ class _SecondMoment:
             yield _spectrum((self.total - self._sum(left_out, None)) / (self.n - len(left_out)))
 
     def _sum(self, rows: slice | np.ndarray, weights: np.ndarray | None) -> Tensor:
-        """Sum of w x x' over the chosen rows, some thousands at a time."""
+        """Lower triangle of the sum of w x x' over the chosen rows, some thousands at a time."""
         chosen = self.features[rows]
         width = chosen.shape[1] + self.has_zeros
-        total = torch.zeros(width, width, dtype=torch.float64)
+        total = np.zeros((width, width), order="F")
         for start in range(0, len(chosen), ROWS):
             unit = _unit_rows(chosen[start : start + ROWS], self.has_zeros)
-            scaled = unit if weights is None else unit * torch.from_numpy(weights[start : start + ROWS, None])
-            total.addmm_(unit.T, scaled)
-        return total
+            if weights is not None:
+                unit *= torch.from_numpy(np.sqrt(weights[start : start + ROWS, None]))
+            total = blas.dsyrk(1.0, unit.numpy().T, beta=1.0, c=total, overwrite_c=1)  # its upper triangle
+        return torch.from_numpy(total.T)
 
 
 def _block_of(order: np.ndarray) -> np.ndarray:
@@ -190,8 +192,8 @@ def _gram(features: np.ndarray) -> np.ndarray:
 
 
 def _spectrum(matrix: Tensor) -> Tensor:
-    """Eigenvalues of a positive semi-definite matrix, clamped at 0 and made to sum to 1."""
-    values = torch.linalg.eigvalsh(matrix).clamp_min(0)
+    """Eigenvalues of a positive semi-definite matrix, given by its lower triangle, clamped at 0 and made to sum to 1."""
+    values = torch.linalg.eigvalsh(matrix, UPLO="L").clamp_min(0)
     return values / values.sum()
 
 

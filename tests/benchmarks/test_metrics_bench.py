@@ -194,7 +194,7 @@ def test_precision_recall_density_coverage(benchmark, sets):
         },
         rounds=min(ROUNDS, 2),
     )
-    assert ratios["prdc"] >= 2.2
+    assert ratios["prdc"] >= 3.5
 
 
 PEAK = """

@@ -32,6 +32,7 @@ BLOCKS = {
     "order": {"BLOCK_BYTES": 8 * 8 * 23},
     "perceptual": {"BATCH": 3},
     "precision_recall": {"ROWS": 29},
+    "products": {"COLUMNS": 7},
     "sliced": {"CHUNK": 7, "ROWS": 31},
     "streaming": {"BUFFER_ROWS": 37},
     "vendi": {"ROWS": 13},

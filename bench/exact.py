@@ -1,4 +1,4 @@
-"""Exact float32 while features are computed, whatever the training loop has switched on."""
+"""Exact float32 while features and distances are computed, whatever the training loop has switched on."""
 
 from __future__ import annotations
 
