@@ -19,8 +19,10 @@ from bench.prices import Price
 from bench.record import Measurement
 from bench.sampling import draw_batch
 from bench.stats.intervals import t_interval
-from bench.training.loop import Batches, TrainingResult, final_losses, mixed_precision
+from bench.training.batches import Batches
+from bench.training.loop import mixed_precision
 from bench.training.randomness import untouched_randomness
+from bench.training.result import TrainingResult, final_losses
 
 ALL_WARM_UP = "includes the warm-up: training ended within its first steps"
 

@@ -33,8 +33,8 @@ from bench.sampling import draw, draw_batch
 from bench.scoring import gather, score
 from bench.store import write_atomically
 from bench.suite import CURVE_METRICS
+from bench.training.batches import Batches, OnePass
 from bench.training.ema import WeightAverage
-from bench.training.loop import Batches, OnePass
 from bench.training.randomness import untouched_randomness
 
 TRAINING, BATCH, NFE = "training", "batch", "nfe"

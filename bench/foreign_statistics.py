@@ -22,7 +22,7 @@ from bench.foreign_images import Source, load_set, warnings_of
 from bench.metrics.base import Evidence
 from bench.metrics.frechet import FrechetTo
 from bench.metrics.layers import first_layer
-from bench.metrics.streaming import Moments
+from bench.metrics.moments import Moments
 from bench.plan import extractor_named
 from bench.record import Measurement
 from bench.scoring import make_extractor

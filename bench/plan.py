@@ -28,8 +28,9 @@ from bench.suite import FLOOR, SEEDS, Config, Suite, Target
 
 # What training and sampling run through, besides the model's own code.
 HARNESS_MODULES = [
-    "bench.model", "bench.space", "bench.sampling", "bench.stages.training", "bench.stages.sampling", "bench.training.ema",
-    "bench.training.loop", "bench.training.precision", "bench.training.randomness", "bench.training.resume",
+    "bench.model", "bench.space", "bench.sampling", "bench.stages.training", "bench.stages.sampling", "bench.training.batches",
+    "bench.training.ema", "bench.training.loop", "bench.training.precision", "bench.training.randomness", "bench.training.result",
+    "bench.training.resume",
 ]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from bench.stages.sampling import derive, sample, sweep
 from bench.stages.state import CHECKPOINT, Emit, State
 from bench.stages.training import fit, fit_prior
 from bench.store import SAMPLES, has_samples, write_atomically
-from bench.training.loop import Batches
+from bench.training.batches import Batches
 
 RECORD, WEIGHTS = "record.json", "weights.safetensors"
 

@@ -9,7 +9,7 @@ from bench.data.digits import Digits
 from bench.errors import BenchError
 from bench.model import Batch, FitsPrior
 from bench.sampling import draw_batch
-from bench.training.loop import Batches, OnePass
+from bench.training.batches import Batches, OnePass
 
 NAMES = [
     name for name, entry in registry.entries("model").items() if registry.describe(entry).get("family") != "baseline"

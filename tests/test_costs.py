@@ -18,8 +18,10 @@ from bench.prices import Price
 from bench.record import CurvePoint, Measurement, Record, fields_of
 from bench.sampling import draw_batch
 from bench.suite import load_config
+from bench.training.batches import Batches
 from bench.training.ema import WeightAverage
-from bench.training.loop import Batches, TrainingResult, train
+from bench.training.loop import train
+from bench.training.result import TrainingResult
 from bench.trial import run_trial
 
 CONFIG = """

@@ -21,7 +21,7 @@ from bench.coverage.row import Row
 
 Run = Callable[[int, int], "list[Row]"]
 
-FRECHET = ("frechet", "frechet_interval", "frechet_infinity", "streaming")
+FRECHET = ("frechet", "frechet_interval", "frechet_infinity", "moments")
 NEIGHBOURS = ("kernel", "precision_recall", "manifold")
 
 

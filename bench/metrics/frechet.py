@@ -23,7 +23,7 @@ from bench.metrics.base import Evidence, Metric
 from bench.metrics.frechet_interval import leave_one_out
 from bench.metrics.inputs import Features, feature_pair
 from bench.metrics.layers import first_layer, named_with_layer
-from bench.metrics.streaming import Moments
+from bench.metrics.moments import Moments
 from bench.record import Measurement
 from bench.stats.moments import checked_moments
 

@@ -14,8 +14,8 @@ from bench.errors import BenchError
 from bench.metrics.frechet import SMALLEST_RATIO, FrechetTo
 from bench.metrics.frechet_interval import common_basis, deletions, pair_mean_square
 from bench.metrics.inputs import Features, feature_pair, whole_number
+from bench.metrics.moments import Moments
 from bench.metrics.order import order_of
-from bench.metrics.streaming import Moments
 from bench.record import Measurement
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.linalg import blas, solve_triangular
 
 from bench.metrics.jackknife import half_width
-from bench.metrics.streaming import Moments
+from bench.metrics.moments import Moments
 
 ROWS = 1024
 FEW = 8

@@ -8,8 +8,8 @@ from scipy import stats
 from bench.errors import BenchError
 from bench.metrics.frechet import RAW_INTERVAL, SMALLEST_RATIO, FrechetTo, frechet_distance
 from bench.metrics.inputs import Features, feature_pair
+from bench.metrics.moments import Moments
 from bench.metrics.order import order_of
-from bench.metrics.streaming import Moments
 from bench.record import Measurement
 
 PAIR_BLOCKS = 20

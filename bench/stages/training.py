@@ -15,10 +15,12 @@ from bench.model import FitsPrior, GenerativeModel, capabilities
 from bench.record import CurvePoint
 from bench.stages.state import CHECKPOINT, State
 from bench.training import precision
+from bench.training.batches import Batches, OnePass
 from bench.training.compilation import compile_networks, compile_seconds
 from bench.training.diagnostics import Diagnostics
 from bench.training.ema import WeightAverage
-from bench.training.loop import Batches, OnePass, TrainingResult, train
+from bench.training.loop import train
+from bench.training.result import TrainingResult
 from bench.training.resume import Checkpoints
 
 

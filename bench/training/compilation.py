@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
-from bench.training.loop import TrainingResult
+from bench.training.result import TrainingResult
 
 
 def compile_networks(model: nn.Module, backend: str = "inductor") -> None:

@@ -23,8 +23,9 @@ from bench.model import FitsPrior, GenerativeModel, SampleGenerator
 from bench.record import Measurement
 from bench.sampling import draw_batch, to_model_range
 from bench.space import ImageSpace, TokenSpace
+from bench.training.batches import Batches
 from bench.training.ema import WeightAverage
-from bench.training.loop import Batches, TrainingResult
+from bench.training.result import TrainingResult
 
 BALANCE = "advantage"
 """The loss name under which an adversarial model reports how often its discriminator scores a real example above a fake one."""

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.base import Data
 from bench.errors import BenchError, TrialFailure
-from bench.measure.blocks import AGREEING, settled_at
 from bench.measure.clock import Marks, quiet_garbage, synchronise
 from bench.measure.memory import present_mib
-from bench.model import Batch, GenerativeModel
-from bench.sampling import to_model_range
+from bench.model import GenerativeModel
+from bench.training.batches import Batches as Batches
+from bench.training.batches import OnePass as OnePass  # bench.gate.block finds both here in any version
 from bench.training.ema import WeightAverage
+from bench.training.result import TrainingResult
 from bench.training.resume import Checkpoints
 
 WARMUP_STEPS = 3
@@ -36,111 +34,6 @@ def mixed_precision(device: torch.device, dtype: torch.dtype | None) -> torch.au
     the cache would hold old weights, and a cast made under ``no_grad`` would carry no gradient.
     """
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False)
-
-
-@dataclasses.dataclass
-class TrainingResult:
-    """What training spent and how it went.
-
-    block_seconds, block_steps: wall seconds and steps of each block after the first steps; a block ends with a synchronisation.
-    lap_seconds, data_seconds: of each of these steps, by the device's clock, and how much of it went into fetching the batch.
-    first_step_seconds: of the very first step, in which kernels are compiled and chosen.
-    growth_mib: by how much the memory held grew from the end of the first steps to the end of training.
-    losses: name -> mean of each block, in order.
-    """
-
-    steps: int = 0
-    images: int = 0
-    seconds: float = 0.0
-    warmup_seconds: float = 0.0
-    flops_per_step: float | None = None
-    block_seconds: list[float] = dataclasses.field(default_factory=list)
-    block_steps: list[int] = dataclasses.field(default_factory=list)
-    lap_seconds: list[float] = dataclasses.field(default_factory=list)
-    data_seconds: list[float] = dataclasses.field(default_factory=list)
-    first_step_seconds: float = 0.0
-    growth_mib: float | None = None
-    losses: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-
-    def step_seconds(self) -> list[float]:
-        """Mean seconds of a step in each block after the warm-up."""
-        return self._all_step_seconds()[self._unsettled_blocks() :]
-
-    def laps(self) -> tuple[list[float], list[float]]:
-        """(seconds of each step, seconds of its batch) after the warm-up."""
-        skipped = sum(self.block_steps[: self._unsettled_blocks()])
-        return self.lap_seconds[skipped:], self.data_seconds[skipped:]
-
-    def settled_seconds(self) -> float:
-        """Seconds until the speed stood still: the first steps and the blocks before three in a row agree."""
-        return self.warmup_seconds + sum(self.block_seconds[: self._unsettled_blocks()])
-
-    def _all_step_seconds(self) -> list[float]:
-        return [seconds / steps for seconds, steps in zip(self.block_seconds, self.block_steps)]
-
-    def _unsettled_blocks(self) -> int:
-        """Blocks before the first three that agree; a quarter of all at most, and where no three do."""
-        settled, quarter = settled_at(self._all_step_seconds()), len(self.block_seconds) // 4
-        return quarter if settled is None else min(settled - AGREEING, quarter)
-
-
-class Batches:
-    """Endless shuffled batches from arrays in memory, on the device, in model range; every epoch has its own order."""
-
-    def __init__(self, data: Data, batch_size: int, seed: int, device: torch.device) -> None:
-        self.x = torch.as_tensor(data.train, device=device)
-        self.labels = None if data.train_labels is None else torch.as_tensor(data.train_labels, device=device)
-        self.captions = data.train_captions
-        self.space = data.space
-        self.batch_size = min(batch_size, len(self.x))
-        self._generator = torch.Generator().manual_seed(seed)
-        self._epoch = self._generator.get_state()  # as it was before the present epoch was shuffled
-        self._place = 0  # examples of the present epoch that were handed out
-
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            self._epoch = self._generator.get_state()
-            order = torch.randperm(len(self.x), generator=self._generator)
-            on_device = order.to(self.x.device)
-            while self._place <= len(order) - self.batch_size:
-                chosen = slice(self._place, self._place + self.batch_size)
-                self._place += self.batch_size
-                yield self._take(on_device[chosen], order[chosen])
-            self._place = 0
-
-    def state(self) -> dict[str, Any]:
-        """The place in the stream of batches; ``load`` puts a stream that is iterated anew there."""
-        return {"epoch": self._epoch, "place": self._place}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self._generator.set_state(state["epoch"])
-        self._place = state["place"]
-
-    def once(self) -> Iterator[Batch]:
-        """Every training example once, in order: what a prior is fitted on."""
-        for start in range(0, len(self.x), self.batch_size):
-            yield self._take(slice(start, start + self.batch_size))
-
-    def _take(self, which: Any, on_host: Tensor | None = None) -> Batch:
-        """on_host: the same indices, where ``which`` are on a device that should not be waited for."""
-        labels = None if self.labels is None else self.labels[which]
-        captions = self._captions(which if on_host is None else on_host)
-        return Batch(to_model_range(self.x[which], self.space), labels, captions)
-
-    def _captions(self, which: Any) -> tuple[str, ...] | None:
-        if self.captions is None:
-            return None
-        return self.captions[which] if isinstance(which, slice) else tuple(self.captions[i] for i in which.tolist())
-
-
-class OnePass:
-    """A loader that can be iterated more than once, each time over the whole training set."""
-
-    def __init__(self, batches: Batches) -> None:
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self._batches.once()
 
 
 def _changes(model: GenerativeModel) -> int:
@@ -312,8 +205,3 @@ def _count_flops(step: Callable[[], None]) -> float:
             "failed", "no FLOPs were counted in a training step; use a budget in steps, images or seconds"
         )
     return flops
-
-
-def final_losses(result: TrainingResult, share: float = 0.1) -> dict[str, np.ndarray]:
-    """The block means of the last ``share`` of training, by loss name."""
-    return {name: np.asarray(values[-max(1, round(len(values) * share)) :]) for name, values in result.losses.items()}

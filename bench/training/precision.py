@@ -15,7 +15,8 @@ import torch
 from bench.measure.clock import quiet_garbage, time_once
 from bench.model import Batch, GenerativeModel
 from bench.store import write_atomically
-from bench.training.loop import Batches, mixed_precision
+from bench.training.batches import Batches
+from bench.training.loop import mixed_precision
 from bench.training.randomness import untouched_randomness
 
 FASTER_BY = 1.15  # bfloat16 must win clearly: a choice within noise would make runs irreproducible

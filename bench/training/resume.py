@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +23,9 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 from bench.model import GenerativeModel
 from bench.store import write_atomically
+from bench.training.batches import Batches
 from bench.training.ema import WeightAverage
-
-if TYPE_CHECKING:
-    from bench.training.loop import Batches, TrainingResult
+from bench.training.result import TrainingResult
 
 VERSION = 1
 STATEFUL = "state of"

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from bench.data.base import Data
 from bench.model import Batch, GenerativeModel, ImageSpace
-from bench.training.loop import Batches, mixed_precision
+from bench.training.batches import Batches
+from bench.training.loop import mixed_precision
 from bench.training.precision import choose, has_fast_bfloat16
 from reference_models.gan import GAN
 from reference_models.vae import VAE

@@ -19,7 +19,8 @@ from bench.measure.peaks import arithmetic, peak_flops, table, utilisation
 from bench.measure.phase import PhaseMeters
 from bench.model import GenerativeModel, VectorSpace
 from bench.record import Measurement
-from bench.training.loop import Batches, train
+from bench.training.batches import Batches
+from bench.training.loop import train
 
 CUDA = torch.device("cuda", 0)
 

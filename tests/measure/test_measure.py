@@ -16,7 +16,8 @@ from bench.measure.clock import Lap, Marks, quiet_garbage, time_once
 from bench.measure.latency import percentiles, quantile_interval
 from bench.model import GenerativeModel, VectorSpace
 from bench.sampling import draw_batch
-from bench.training.loop import WARMUP_STEPS, Batches, train
+from bench.training.batches import Batches
+from bench.training.loop import WARMUP_STEPS, train
 
 CPU = torch.device("cpu")
 
@@ -260,7 +261,8 @@ import numpy as np, torch
 from bench.data.base import Data
 from bench.costs import training_costs
 from bench.model import GenerativeModel, VectorSpace
-from bench.training.loop import WARMUP_STEPS, Batches, train
+from bench.training.batches import Batches
+from bench.training.loop import WARMUP_STEPS, train
 class Leaks(GenerativeModel):
     spaces = (VectorSpace,)
     def __init__(self, space):

@@ -3,7 +3,7 @@ import pytest
 
 from bench.metrics.frechet import frechet_distance
 from bench.metrics.frechet_interval import common_basis, deletions, leave_one_out, pair_mean_square
-from bench.metrics.streaming import Moments
+from bench.metrics.moments import Moments
 
 
 def pair(seed, n=40, m=30, d=6):

@@ -34,7 +34,7 @@ BLOCKS = {
     "precision_recall": {"ROWS": 29},
     "products": {"COLUMNS": 7},
     "sliced": {"CHUNK": 7, "ROWS": 31},
-    "streaming": {"BUFFER_ROWS": 37},
+    "moments": {"BUFFER_ROWS": 37},
     "vendi": {"ROWS": 13},
 }
 """Every module's block size, made small."""

@@ -9,7 +9,8 @@ import torch
 from bench.errors import BenchError
 from bench.metrics.frechet import frechet_distance
 from bench.metrics.inception import inception_score
-from bench.metrics.streaming import FrechetAccumulator, InceptionScoreAccumulator, Moments
+from bench.metrics.moments import Moments
+from bench.metrics.streaming import FrechetAccumulator, InceptionScoreAccumulator
 
 
 def features(n=5000, d=20, seed=0):
@@ -49,7 +50,7 @@ def test_shards_merge_in_any_order():
 WORKER = """
 import sys
 import numpy as np
-from bench.metrics.streaming import Moments
+from bench.metrics.moments import Moments
 features = np.load(sys.argv[1])
 moments = Moments(features.shape[1])
 for batch in np.array_split(features, 9):

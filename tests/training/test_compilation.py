@@ -14,7 +14,7 @@ from bench.model import Batch, ImageSpace
 from bench.plan import plan
 from bench.suite import load_config
 from bench.training.compilation import compile_networks, compile_seconds, eager
-from bench.training.loop import TrainingResult
+from bench.training.result import TrainingResult
 from bench.trial import run_trial
 from reference_models.vae import VAE
 

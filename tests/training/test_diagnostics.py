@@ -10,6 +10,7 @@ import torch
 
 from bench.data.base import Data
 from bench.model import GenerativeModel, VectorSpace
+from bench.training.batches import Batches
 from bench.training.diagnostics import (
     Diagnostics,
     Snapshot,
@@ -22,7 +23,7 @@ from bench.training.diagnostics import (
     worst_spike,
 )
 from bench.training.ema import WeightAverage
-from bench.training.loop import Batches, train
+from bench.training.loop import train
 
 
 class Shrinking(GenerativeModel):

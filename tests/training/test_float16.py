@@ -6,7 +6,8 @@ import torch
 from bench.data.base import Data
 from bench.errors import BenchError
 from bench.model import Batch, GenerativeModel, ImageSpace
-from bench.training.loop import Batches, mixed_precision, train
+from bench.training.batches import Batches
+from bench.training.loop import mixed_precision, train
 from bench.training.precision import choose
 from bench.training.resume import Checkpoints
 from reference_models.ddpm import DDPM

@@ -14,8 +14,10 @@ from bench.errors import BenchError
 from bench.model import Batch, GenerativeModel, ImageSpace
 from bench.plan import plan
 from bench.suite import load_config
+from bench.training.batches import Batches
 from bench.training.ema import WeightAverage
-from bench.training.loop import Batches, TrainingResult, train
+from bench.training.loop import train
+from bench.training.result import TrainingResult
 from bench.training.resume import Checkpoints, load_model_state, model_state, random_state, set_random_state
 from bench.trial import run_trial
 

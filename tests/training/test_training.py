@@ -15,8 +15,9 @@ from bench.plan import plan
 from bench.stages.state import State
 from bench.suite import Config
 from bench.training import precision
+from bench.training.batches import Batches, OnePass
 from bench.training.ema import WeightAverage
-from bench.training.loop import Batches, OnePass, train
+from bench.training.loop import train
 
 
 class Line(GenerativeModel):
