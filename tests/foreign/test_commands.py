@@ -22,30 +22,11 @@ from bench.foreign import score_images
 from bench.foreign_statistics import write_statistics
 from bench.report.image_progress import ImageProgress
 from bench.report.scores import scores_json, scores_renderable
-from tests.test_foreign import as_folder, as_npy
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return Digits(resolution=16).load()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """One feature cache for the module: every set is extracted once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def sets(digits):
-    """60 samples and 60 reference images."""
-    return digits.test[:60], digits.test[60:120]
+from tests.foreign.places import as_folder, as_npy
 
 
 def run(place, *words, **more):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "bench.cli", *map(str, words)]
     return subprocess.Popen(
         command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more

@@ -7,13 +7,11 @@ import os
 import re
 import subprocess
 import sys
-import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from rich.console import Console
 
@@ -25,65 +23,19 @@ from bench.features.classifier import DatasetClassifier
 from bench.features.effnetlite0 import EfficientNetLite0Extractor
 from bench.features.extract import extract
 from bench.features.files import extract_files
-from bench.features.reference import Provenance, ReferenceStatistics
 from bench.foreign import score_images
 from bench.foreign_images import colour_key
 from bench.metrics import frechet_distance, kernel_distance
-from bench.plan import extractor_named
 from bench.report.numbers import format_number
 from bench.report.scores import scores_json, scores_renderable
-from bench.scoring import make_extractor
+from tests.foreign.places import as_folder, as_npy, as_npz, as_zip
 
 METRICS = ("frechet", "kernel")
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return Digits(resolution=16).load()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """One feature cache for the module: every set is extracted once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def sets(digits):
-    """60 samples and 60 reference images."""
-    return digits.test[:60], digits.test[60:120]
-
-
-@pytest.fixture(scope="module")
 def expected(sets):
     return score_images(*sets, METRICS).measurements
-
-
-def as_folder(images, place, suffix="png"):
-    (place / "deeper").mkdir(parents=True)
-    for i, image in enumerate(images):
-        Image.fromarray(image[..., 0]).save(place / ("deeper" if i % 2 else ".") / f"{i:03}.{suffix}")
-    return place
-
-
-def as_zip(images, place):
-    folder = as_folder(images, place / "unpacked")
-    with zipfile.ZipFile(place / "images.zip", "w") as archive:
-        for file in sorted(folder.rglob("*.png")):
-            archive.write(file, file.relative_to(folder))
-    return place / "images.zip"
-
-
-def as_npz(images, place):
-    np.savez(place / "images.npz", images)
-    return place / "images.npz"
-
-
-def as_npy(images, place):
-    np.save(place / "images.npy", images)
-    return place / "images.npy"
 
 
 @pytest.mark.parametrize("form", [as_folder, as_zip, as_npz, as_npy])
@@ -160,58 +112,6 @@ def test_the_verdict_on_memorisation_becomes_a_warning(digits):
     assert not any("training" in warning for warning in honest.warnings)
 
 
-def test_statistics_are_a_reference_for_the_frechet_distance(sets, tmp_path):
-    extractor = EfficientNetLite0Extractor()
-    features = [extract(images, extractor, batch_size=16) for images in sets]
-    path = ReferenceStatistics.of_features(
-        features[1]["mid"], extractor, "mid", data="digits", data_sha256="0", split="test"
-    ).save(tmp_path / "reference.npz")
-    scores = score_images(sets[0], path, METRICS)
-    (measured,) = scores.measurements
-    assert measured.name == "fd_effnetlite0_mid"
-    assert float(measured) == pytest.approx(
-        float(frechet_distance(features[1]["mid"], features[0]["mid"], interval=False)), rel=1e-5
-    )
-    assert measured.low is None
-    assert any("kernel left out" in warning for warning in scores.warnings)
-    assert any("60 samples are few for 112 dimensions" in warning for warning in scores.warnings)
-
-    mu, sigma = features[1]["mid"].mean(0), np.cov(features[1]["mid"], rowvar=False)
-    np.savez(tmp_path / "foreign.npz", mu=mu, sigma=sigma)  # as pytorch-fid writes them
-    foreign = score_images(sets[0], tmp_path / "foreign.npz", METRICS)
-    assert float(foreign.measurements[0]) == pytest.approx(float(measured), rel=1e-5)
-    assert any("does not say with which weights" in warning for warning in foreign.warnings)
-    np.savez(tmp_path / "wide.npz", mu=np.zeros(7), sigma=np.eye(7))
-    with pytest.raises(BenchError, match="7 numbers a row"):
-        score_images(sets[0], tmp_path / "wide.npz", METRICS)
-
-
-def test_statistics_of_any_layer_are_found_by_their_width(sets, tmp_path):
-    """timm's networks have a layer ``features``; files of features, as of clean-fid, hold whatever layer."""
-    timm = pytest.importorskip("timm")
-    torch.manual_seed(0)
-    torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "resnet10t.pt")
-    name, weights = "timm:resnet10t", {"weights": str(tmp_path / "resnet10t.pt")}
-    extractor = make_extractor(extractor_named(name, weights), "cpu", None)
-    features = extract(sets[1], extractor, batch_size=16)["features"]
-    np.savez(tmp_path / "moments.npz", mu=features.mean(0), sigma=np.cov(features, rowvar=False))
-    np.savez(tmp_path / "rows.npz", feats=features)
-    exact = frechet_distance(features, extract(sets[0], extractor, batch_size=16)["features"], interval=False)
-    for file in ("moments.npz", "rows.npz"):
-        scores = score_images(sets[0], tmp_path / file, ("frechet",), name, extractor_options=weights)
-        assert scores.measurements[0].name.endswith("_features")
-        assert float(scores.measurements[0]) == pytest.approx(float(exact), rel=1e-5)
-    final = extract(sets[1], EfficientNetLite0Extractor(), batch_size=16)["final"]
-    np.savez(tmp_path / "final.npz", feats=final)
-    assert score_images(sets[0], tmp_path / "final.npz", ("frechet",)).measurements[0].name == "fd_effnetlite0_final"
-
-
-def test_training_images_beside_statistics_are_said_to_be_unused(sets, tmp_path):
-    np.savez(tmp_path / "wide.npz", mu=np.zeros(112), sigma=np.eye(112))
-    scores = score_images(sets[0], tmp_path / "wide.npz", ("frechet",), train=sets[1])
-    assert any("training images were not looked at" in warning for warning in scores.warnings)
-
-
 def test_a_folder_named_like_a_data_set_is_no_training_set(sets, tmp_path, monkeypatch):
     as_folder(sets[1], tmp_path / "digits")
     monkeypatch.chdir(tmp_path)
@@ -231,31 +131,6 @@ def test_training_images_of_other_sizes_leave_out_what_compares_pixels(sets, tmp
     scores = score_images(sets[0], large, ("ms-ssim-diversity",))
     said = "ms-ssim-diversity left out: it needs images of one size and as many channels in all sets"
     assert said in scores.warnings
-
-
-def test_statistics_may_stand_for_samples_too(sets, tmp_path):
-    extractor = EfficientNetLite0Extractor()
-    features = [extract(images, extractor, batch_size=16)["mid"] for images in sets]
-    paths = [
-        ReferenceStatistics.of_features(each, extractor, "mid", data=name, data_sha256="0", split="test").save(
-            tmp_path / f"{name}.npz"
-        )
-        for name, each in zip(("samples", "reference"), features, strict=True)
-    ]
-    exact = float(frechet_distance(features[1], features[0], interval=False))
-    for samples, reference in ((paths[0], sets[1]), (paths[0], paths[1])):
-        scores = score_images(samples, reference, METRICS)
-        (measured,) = scores.measurements
-        assert (measured.name, measured.n, measured.low) == ("fd_effnetlite0_mid", 60, None)
-        assert float(measured) == pytest.approx(exact, rel=1e-5)
-    final = extract(sets[1], extractor, batch_size=16)["final"]
-    other = ReferenceStatistics.of_features(final, extractor, "final", data="x", data_sha256="0", split="test")
-    with pytest.raises(BenchError, match="make both with one extractor and layer"):
-        score_images(paths[0], other.save(tmp_path / "final.npz"), METRICS)
-    np.savez(tmp_path / "foreign.npz", mu=features[1].mean(0), sigma=np.cov(features[1], rowvar=False))
-    foreign = score_images(paths[0], tmp_path / "foreign.npz", METRICS)
-    assert float(foreign.measurements[0]) == pytest.approx(exact, rel=1e-5)
-    assert any("does not say with which weights" in warning for warning in foreign.warnings)
 
 
 def test_mixed_sizes_and_modes_are_scored(sets, tmp_path):
@@ -439,13 +314,6 @@ def test_speeds_that_do_not_exist_or_cannot_be_checked_are_refused(sets, tmp_pat
         score_images(sets[0], tmp_path / "s.npz", ("frechet",), speed="bfloat16")
 
 
-def test_a_statistics_file_that_is_no_covariance_is_refused(sets, tmp_path):
-    for name, sigma in (("negative", -np.eye(1280)), ("beyond", np.ones((1280, 1280)) + np.eye(1280) * -0.5)):
-        np.savez(tmp_path / f"{name}.npz", mu=np.zeros(1280), sigma=sigma)
-        with pytest.raises(BenchError, match="no covariance"):
-            score_images(sets[0], tmp_path / f"{name}.npz", ("frechet",))
-
-
 def test_damaged_npz_files_are_one_sentence(sets, tmp_path):
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04" + b"x" * 100)
     with (tmp_path / "array.npz").open("wb") as file:
@@ -460,16 +328,3 @@ def test_copies_saved_in_colour_are_copies_and_a_smaller_floor_is_said(digits):
     scores = score_images(copies, digits.test[:60], ("kernel",), train=digits.train[:30])
     assert any("30 of 40 samples equal a training image" in warning for warning in scores.warnings)
     assert any("floor: taken with 30 images, not 40" in warning for warning in scores.warnings)
-
-
-@pytest.mark.parametrize(
-    ("mode", "name"), [("clean", "fid"), ("legacy_tensorflow", "fd_inception_legacy_tensorflow_pool")]
-)
-def test_statistics_of_legacy_resizing_give_no_fid(mode, name, tmp_path):
-    rng = np.random.default_rng(0)
-    for which in ("a", "b"):
-        about = Provenance(extractor="inception", extractor_version=f"inception weights=x resize={mode}", layer="pool")
-        rows = rng.normal(size=(30, 4))
-        ReferenceStatistics(rows.mean(0), np.cov(rows, rowvar=False), 30, about).save(tmp_path / f"{which}.npz")
-    scores = score_images(tmp_path / "a.npz", tmp_path / "b.npz", ("frechet",))
-    assert [m.name for m in scores.measurements] == [name]
