@@ -40,6 +40,9 @@ OF_FEW = {1: 2000, 2: 500, 3: 500}
 """KID of so many dimensions needs so many samples: there its kernel is nearly the third power of one value, whose tails no few
 samples show."""
 
+FEWEST_DIMENSIONS = 4
+"""CMMD of like sets is nearly a sum of squares, of which fewer dimensions have too few for an interval."""
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -77,13 +80,14 @@ def cmmd(real: Features, fake: Features, unbiased: bool = False) -> Measurement:
     """CMMD: 1000 MMD^2 with the Gaussian kernel exp(-|x - y|^2 / 200), made for unit-length CLIP embeddings ``(N, d)``.
 
     The published estimate is the biased one (each sample is also paired with itself), and so is the default, without an
-    interval; unbiased: the estimate ``cmmd_unbiased`` without those pairs, with its interval.
+    interval; unbiased: the estimate ``cmmd_unbiased`` without those pairs, with its interval from 50 samples and 4 dimensions on.
 
     Lower is better. Raises BenchError for unusable features.
     """
     reference, samples = map(shuffled, feature_pair(real, fake))
     if unbiased:
-        return _unbiased(reference, samples, gaussian(10.0), "cmmd_unbiased", 1000.0, SMALLEST_N)
+        needed = SMALLEST_N if reference.shape[1] >= FEWEST_DIMENSIONS else None
+        return _unbiased(reference, samples, gaussian(10.0), "cmmd_unbiased", 1000.0, needed)
     xx, yy, xy = _all_pairs(reference, samples, gaussian(10.0))
     n, m = len(reference), len(samples)
     own = float(xx.rows.sum()) / n**2 + float(yy.rows.sum()) / m**2  # k(x, x) - 1 = 0
@@ -204,11 +208,13 @@ def _estimate(xx: PairSums, yy: PairSums, xy: PairSums) -> float:
 
 
 def _unbiased(
-    real: np.ndarray, fake: np.ndarray, kernel: BlockKernel, name: str, factor: float, needed: int
+    real: np.ndarray, fake: np.ndarray, kernel: BlockKernel, name: str, factor: float, needed: int | None
 ) -> Measurement:
     xx, yy, xy = _all_pairs(real, fake, kernel)
     value = factor * _estimate(xx, yy, xy)
     measured = Measurement(value, name=name, n=len(fake), direction="lower")
+    if needed is None:
+        return measured.replace(note=f"no interval: of {real.shape[1]} dimensions the distance is too far from normal")
     if min(len(real), len(fake)) < needed:
         note = f"no interval: {min(len(real), len(fake))} samples of {real.shape[1]} dimensions are fewer than {needed}"
         return measured.replace(note=note)

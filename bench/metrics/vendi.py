@@ -27,6 +27,9 @@ LARGEST_BIAS = 4.0
 UNSURE_BIAS = 0.25
 """Share of the removed bias that is taken as its standard error: heavy tails leave terms beyond the first order in 1/n."""
 
+CLEAR_GAP = 6.0
+"""Order inf has an interval where the two largest eigenvalues differ by so many standard errors of one."""
+
 ROWS = 4096
 
 Kernel = Literal["cosine"] | Callable[[np.ndarray], np.ndarray]
@@ -207,7 +210,7 @@ def _measure(
     top, second = _two_largest(spectrum)
     double = (
         f"the two largest eigenvalues, {top:.3g} and {second:.3g}, are too close"
-        if top - second < 4 * top * math.sqrt(2 / problem.n)
+        if top - second < CLEAR_GAP * top * math.sqrt(2 / problem.n)
         else None
     )
     return {

@@ -141,6 +141,10 @@ def test_no_interval_of_few_samples():
         assert few.low is None
         assert f"{needed - 1} samples of {d} dimensions are fewer than {needed}" in few.note
         assert enough.low < enough.high
+    for d in (3, 4):
+        found = cmmd(rng.standard_normal((60, d)), rng.standard_normal((60, d)), unbiased=True)
+        assert (found.low is None) == (d < 4)
+        assert found.low is not None or "3 dimensions" in found.note
 
 
 def test_wrong_input_is_one_sentence():
