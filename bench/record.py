@@ -27,7 +27,8 @@ class Measurement(float):
     ----------
     value: the point estimate.
     name: what was computed, as a protocol name (``fd_effnetlite0_mid``, not ``fid``).
-    low, high: the ends of the 95 % interval, ``low <= high``. They need not enclose ``value`` where ``value`` is biased.
+    low, high: the ends of the 95 % interval, ``low <= high``. They need not enclose ``value`` where ``value`` is biased. Ends that
+        are not finite are left out.
     n: number of samples (images, seeds, repetitions) the value rests on.
     unit: ``images/s``, ``MiB``, ``bits/dim``, ``1`` for a pure number ...
     direction: which way is better: ``higher``, ``lower`` or ``none``.
@@ -62,6 +63,10 @@ class Measurement(float):
         self = super().__new__(cls, value)
         if (low is None) != (high is None):
             raise ValueError(f"measurement '{name}' needs both ends of its interval or neither")
+        if low is not None and high is not None and not (math.isfinite(low) and math.isfinite(high)):
+            low = high = interval = None
+            what = "no interval: its ends are no finite numbers" if math.isfinite(value) else "not a finite number"
+            note = note or what
         if low is not None and high is not None and low > high:
             raise ValueError(f"measurement '{name}' has its interval upside down: [{low}, {high}]")
         self.name = name
@@ -105,6 +110,9 @@ class Measurement(float):
     def __getnewargs_ex__(self) -> tuple[tuple[float], dict[str, Any]]:
         fields = self.to_dict()
         return (fields.pop("value"),), fields
+
+    def __format__(self, spec: str) -> str:
+        return format(float(self), spec)
 
     def __repr__(self) -> str:
         bounds = "" if self.low is None else f" [{self.low:.6g}, {self.high:.6g}]"

@@ -35,6 +35,17 @@ def test_refuses_half_and_inverted_intervals():
         Measurement(1.0, name="x", low=2.0, high=0.0)
 
 
+def test_ends_that_are_no_numbers_are_left_out_and_it_is_said():
+    for low, high in ((math.nan, math.nan), (-math.inf, 3.0)):
+        found = Measurement(1.0, name="x", low=low, high=high, interval="t")
+        assert (found.low, found.high, found.interval) == (None, None, None)
+        assert found.note == "no interval: its ends are no finite numbers"
+
+
+def test_formats_as_a_float():
+    assert f"{Measurement(1.5, name='x', low=1, high=2)} {Measurement(1.5, name='x'):.2f}" == "1.5 1.50"
+
+
 def test_not_finite_becomes_null_with_a_note():
     fields = fields_of(Measurement(math.nan, name="x", low=0, high=math.inf), "cost", "p")
     assert (fields.value, fields.low, fields.high) == (None, None, None)

@@ -6,7 +6,6 @@ import functools
 from typing import ClassVar
 
 import numpy as np
-import torch
 from scipy import stats
 from scipy.special import gammaln
 
@@ -15,12 +14,13 @@ from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import whole_number
 from bench.metrics.intervals import mean_of
 from bench.metrics.layers import named_after, widest_layer
+from bench.metrics.manifold import Points, balls_around
 from bench.metrics.neighbours import feature_sets, nearest
 from bench.metrics.order import shuffled
 from bench.record import Measurement
 
 BLOCKS = 10
-BLOCK_BYTES = 64 * 2**20
+SURFACE = 1 + 1e-12  # times a squared radius: a sample on the surface (a copied neighbour) is inside
 
 
 def clipped_density(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measurement:
@@ -40,7 +40,7 @@ def clipped_density(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measureme
     # a ball this small holds none but the k nearest fellows (ties aside), so that they give the count among real data
     inside = distances <= radius[:, None]
     of_real = np.minimum(np.bincount(indices[inside], minlength=len(real)) / k, 1).mean()
-    of_fake = np.minimum(_balls_around(fake, real, radius) / k, 1)
+    of_fake = np.minimum(balls_around(fake, Points(real), SURFACE * radius**2) / k, 1)
     measured = mean_of(of_fake / of_real, name="clipped_density", direction="higher")
     low, high = (None if end is None else min(1.0, max(0.0, end)) for end in (measured.low, measured.high))
     return measured.replace(value=min(1.0, measured), low=low, high=high)
@@ -121,23 +121,6 @@ def _raw_coverage(of_blocks: list[np.ndarray], radius: np.ndarray, k: int) -> fl
     """Mean over real examples of min(k, samples in the ball) / k, from nearest distances to blocks of the samples."""
     inside = sum((distances <= radius[:, None]).sum(1) for distances in of_blocks)
     return float(np.minimum(inside, k).mean() / k)
-
-
-def _balls_around(points: np.ndarray, centres: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """How many of the closed balls hold each point ``(M,)``; a point on the surface (a copied neighbour) is inside."""
-    base = torch.from_numpy(centres.astype(np.float64))
-    middle = base.mean(0)
-    base = base - middle
-    lengths = (base * base).sum(1)
-    reach = torch.from_numpy(radius**2)
-    rows = max(1, BLOCK_BYTES // (8 * len(centres)))
-    counts = []
-    for start in range(0, len(points), rows):
-        block = torch.from_numpy(points[start : start + rows].astype(np.float64)) - middle
-        own = (block * block).sum(1, keepdim=True)
-        squared = own + lengths - 2 * block @ base.T
-        counts.append((squared <= reach + 1e-12 * (own + lengths)).sum(1))
-    return torch.cat(counts).numpy()
 
 
 def _log_choose(n: np.ndarray | int, k: np.ndarray | int) -> np.ndarray:

@@ -33,8 +33,11 @@ def quantile(influences: Sequence[np.ndarray]) -> float:
     """97.5 % point of Student's t with Satterthwaite's degrees of freedom 2 V^2 / Var(V), at least 2: heavy tails make the
     variance estimate V itself uncertain."""
     total = _total(influences)
-    spread = sum(float(((t - t.mean()) ** 2).var()) / len(t) ** 3 for t in influences)
-    freedom = max(2.0, 2 * total**2 / spread) if spread > 0 else np.inf
+    if not 0 < total < np.inf:
+        return float(stats.t.ppf(0.975, np.inf))
+    shares = [(t - t.mean()) ** 2 / (len(t) * total) for t in influences]  # near 1: their squares do not overflow
+    spread = sum(float(share.var()) / len(share) for share in shares)
+    freedom = max(2.0, 2 / spread) if spread > 0 else np.inf
     return float(stats.t.ppf(0.975, freedom))
 
 

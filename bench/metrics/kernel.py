@@ -40,6 +40,12 @@ OF_FEW = {1: 2000, 2: 500, 3: 500}
 """KID of so many dimensions needs so many samples: there its kernel is nearly the third power of one value, whose tails no few
 samples show."""
 
+LARGEST = 1e12
+"""Squared lengths beyond it are taken in float64: the third power of a product of two such rows is near the end of float32."""
+
+OFFSET = 10.0
+"""So are features whose mean is this many times as long (squared) as their spread: what tells samples apart would be rounded."""
+
 FEWEST_DIMENSIONS = 4
 """CMMD of like sets is nearly a sum of squares, of which fewer dimensions have too few for an interval."""
 
@@ -85,6 +91,8 @@ def cmmd(real: Features, fake: Features, unbiased: bool = False) -> Measurement:
     Lower is better. Raises BenchError for unusable features.
     """
     reference, samples = map(shuffled, feature_pair(real, fake))
+    middle = reference.mean(0, dtype=np.float64)  # distances do not change, and near the origin they are more exact
+    reference, samples = (z - middle.astype(z.dtype) for z in (reference, samples))
     if unbiased:
         needed = SMALLEST_N if reference.shape[1] >= FEWEST_DIMENSIONS else None
         return _unbiased(reference, samples, gaussian(10.0), "cmmd_unbiased", 1000.0, needed)
@@ -196,10 +204,18 @@ def _on_threads(threads: int) -> Iterator[None]:
 
 def _all_pairs(real: np.ndarray, fake: np.ndarray, kernel: BlockKernel) -> tuple[PairSums, PairSums, PairSums]:
     x, y = torch.from_numpy(np.ascontiguousarray(real)), torch.from_numpy(np.ascontiguousarray(fake))
-    if x.dtype != y.dtype:
+    if x.dtype != y.dtype or not all(_fit_for_float32(z) for z in (x, y)):
         x, y = x.double(), y.double()
     with exact_float32():
         return pair_sums(x, None, kernel), pair_sums(y, None, kernel), pair_sums(x, y, kernel)
+
+
+def _fit_for_float32(x: Tensor) -> bool:
+    """Whether a cubic kernel of these rows neither overflows nor loses its digits to an offset that all rows share."""
+    squares = torch.cat([z.double().square().sum(1) for z in x.split(ROWS)])
+    mean = x.mean(0, dtype=torch.float64)
+    offset, spread = float(mean @ mean), float(squares.mean() - mean @ mean)
+    return float(squares.max()) <= LARGEST and offset <= OFFSET * spread
 
 
 def _estimate(xx: PairSums, yy: PairSums, xy: PairSums) -> float:

@@ -7,6 +7,7 @@ distance 0. Extra memory: one float32 copy of a set and blocks of a few MB.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from bench.metrics.products import rounding, row_products
 BLOCK_BYTES = 12 * 2**20
 PAIRS = 512
 SPARE = 8  # neighbours beyond the wanted ones that may change places in float64
+LARGEST, SMALLEST = 1e36, 1e-24
+"""Squared distances from the centre that float32 holds: the largest, and the usual one."""
 
 
 class Pairs(NamedTuple):
@@ -59,7 +62,7 @@ def _settled(points: Points, ranks: tuple[int, ...]) -> tuple[np.ndarray, np.nda
     radii, fellows, sure = _decided(points, everyone, ranks, *_all_nearest(points, wanted))
     unsure = np.flatnonzero(~sure)
     if len(unsure):
-        exacter = Points(points.values, points.centre, torch.float64)
+        exacter = points.exacter
         radii[:, unsure], fellows[unsure], sure = _decided(
             exacter, unsure, ranks, *_nearest_of(exacter, unsure, wanted)
         )
@@ -100,7 +103,7 @@ def _all_nearest(points: Points, wanted: int) -> tuple[np.ndarray, np.ndarray]:
 def _nearest_of(points: Points, rows: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """The same for some of the points."""
     values, indices = [], []
-    for chosen in _chunks(rows, len(points), points.dtype):
+    for chosen in chunks(rows, len(points), points.dtype):
         bounds = points.bounds(points.left_factor(chosen))
         bounds[torch.arange(len(chosen)), torch.from_numpy(chosen)] = torch.inf
         found = bounds.topk(wanted, dim=1, largest=False, sorted=False)
@@ -151,20 +154,40 @@ def close_pairs(
     inside = np.less_equal if closed else np.less
     outer = real_radii if outer is None else outer
     below_real, below_fake = (torch.from_numpy(_up(radii)) for radii in (outer, fake_radii))
-    for chosen in _chunks(np.arange(len(real)), len(fake), torch.float32):
-        part = slice(chosen[0], chosen[-1] + 1)
-        block = Points(real[part], fake.centre)
-        bounds = fake.bounds(block.left_factor(slice(None)))
-        mask = bounds <= below_real[part, None]
+    for chosen in chunks(np.arange(len(real)), len(fake), torch.float32):
+        block, others = comparable(Points(real[chosen], fake.centre), fake)
+        bounds = others.bounds(block.left_factor(slice(None)))
+        mask = bounds <= below_real[chosen, None]
         mask |= bounds <= below_fake
         rows, fakes = (index.numpy() for index in mask.nonzero(as_tuple=True))
-        reals = chosen[rows]
-        slack = block.slack[rows] + fake.slack[fakes]
-        squared = bounds.numpy()[rows, fakes] + slack
-        limits = real_radii[reals], outer[reals], fake_radii[fakes]
-        unsure = (np.abs(squared - np.array(limits)) <= slack).any(0) & (slack > 0)
-        squared[unsure] = squared_distances(real, reals[unsure], fake.values, fakes[unsure])
-        yield Pairs(reals, fakes, *(inside(squared, limit) for limit in limits))
+        limits = np.stack([real_radii[chosen[rows]], outer[chosen[rows]], fake_radii[fakes]])
+        squared = _told_apart(bounds.numpy()[rows, fakes], block, rows, others, fakes, limits)
+        yield Pairs(chosen[rows], fakes, *(inside(squared, limit) for limit in limits))
+
+
+def balls_around(points: np.ndarray, centres: Points, squared: np.ndarray) -> np.ndarray:
+    """How many of the closed balls with these squared radii ``(n,)`` hold each of the points ``(M,)``."""
+    below = torch.from_numpy(_up(squared))
+    counts = np.empty(len(points), np.int64)
+    for chosen in chunks(np.arange(len(points)), len(centres), torch.float32):
+        block, balls = comparable(Points(points[chosen], centres.centre), centres)
+        bounds = balls.bounds(block.left_factor(slice(None)))
+        rows, columns = (index.numpy() for index in (bounds <= below).nonzero(as_tuple=True))
+        found = _told_apart(bounds.numpy()[rows, columns], block, rows, balls, columns, squared[None, columns])
+        counts[chosen] = np.bincount(rows[found <= squared[columns]], minlength=len(chosen))
+    return counts
+
+
+def _told_apart(
+    bounds: np.ndarray, left: Points, rows: np.ndarray, right: Points, columns: np.ndarray, limits: np.ndarray
+) -> np.ndarray:
+    """float64 squared distances of pairs from their lower bounds, from differences where rounding could put one on the other side
+    of one of its ``limits`` ``(L, pairs)``."""
+    slack = left.slack[rows] + right.slack[columns]
+    squared = bounds + slack
+    unsure = (np.abs(squared - limits) <= slack).any(0) & (slack > 0)
+    squared[unsure] = squared_distances(left.values, rows[unsure], right.values, columns[unsure])
+    return squared
 
 
 def squared_distances(x: np.ndarray, rows: np.ndarray, y: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -180,27 +203,38 @@ def squared_distances(x: np.ndarray, rows: np.ndarray, y: np.ndarray, columns: n
 class Points:
     """Points prepared so that one matrix product gives lower bounds of squared distances between them.
 
-    values: ``(n, d)``. centre: ``(d,)``, their mean unless given; two sets to be compared share one, which should lie near
-    both, as rounding errors grow with the distance from it.
+    values: ``(n, d)``. centre: ``(d,)``, their middle unless given; two sets to be compared share one, which should lie near
+    both, as rounding errors grow with the distance from it. dtype: default float32, or float64 where its range is too small.
     """
 
-    def __init__(
-        self, values: np.ndarray, centre: np.ndarray | None = None, dtype: torch.dtype = torch.float32
-    ) -> None:
-        self.values, self.dtype, self.rounding = values, dtype, rounding(dtype, values.shape[1])
-        self.centre = values.mean(0, dtype=np.float64) if centre is None else centre
-        n, d = values.shape
-        self.matrix = torch.empty(n, d + 2, dtype=dtype)
-        self.slack = np.empty(n)
-        self.memory = torch.empty(0, dtype=dtype)
+    def __init__(self, values: np.ndarray, centre: np.ndarray | None = None, dtype: torch.dtype | None = None) -> None:
+        self.values = values
+        self.centre = _middle(values) if centre is None else centre
+        squares = self._prepare(dtype or torch.float32)
+        if dtype is None and (squares.max() > LARGEST or 0 < np.median(squares) < SMALLEST):
+            self._prepare(torch.float64)
+
+    def _prepare(self, dtype: torch.dtype) -> np.ndarray:
+        """Make the matrix; squared distances from the centre ``(n,)``."""
+        n, d = self.values.shape
+        self.dtype = dtype
+        self.matrix = torch.empty(n, d + 2, dtype=dtype, device="cpu")
+        self.memory = torch.empty(0, dtype=dtype, device="cpu")
+        squares, relative = np.empty(n), rounding(dtype, d)
         for start in range(0, n, PAIRS):
             part = slice(start, start + PAIRS)
-            centred = values[part] - self.centre
-            squares = np.einsum("ij,ij->i", centred, centred)
-            self.slack[part] = self.rounding * squares
+            centred = self.values[part] - self.centre
+            squares[part] = np.einsum("ij,ij->i", centred, centred)
             self.matrix[part, :d] = torch.from_numpy(centred)
-            self.matrix[part, d] = 1
-            self.matrix[part, d + 1] = torch.from_numpy((1 - self.rounding) * squares)
+        self.slack = relative * squares + np.where(squares > 0, d * torch.finfo(dtype).tiny, 0)
+        self.matrix[:, d] = 1
+        self.matrix[:, d + 1] = torch.from_numpy(squares - self.slack)
+        return squares
+
+    @functools.cached_property
+    def exacter(self) -> Points:
+        """The same points in float64."""
+        return self if self.dtype == torch.float64 else Points(self.values, self.centre, torch.float64)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -219,7 +253,19 @@ class Points:
             return row_products(left, self.matrix[first:], self.memory[: shape[0] * shape[1]].view(shape))
 
 
-def _chunks(rows: np.ndarray, columns: int, dtype: torch.dtype) -> Iterator[np.ndarray]:
+def comparable(left: Points, right: Points) -> tuple[Points, Points]:
+    """Both in one type: in float64 where one of them needs it."""
+    return (left, right) if left.dtype == right.dtype else (left.exacter, right.exacter)
+
+
+def _middle(values: np.ndarray) -> np.ndarray:
+    """float64 ``(d,)``: mean of the rows, without those that lie a thousand times as far out as most; all others would lose digits."""
+    size = np.maximum(values.max(1), -values.min(1))
+    usual = size <= 1e3 * np.median(size)
+    return values.mean(0, dtype=np.float64, where=True if usual.all() else usual[:, None])
+
+
+def chunks(rows: np.ndarray, columns: int, dtype: torch.dtype) -> Iterator[np.ndarray]:
     size = _rows(columns, dtype)
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
@@ -231,4 +277,5 @@ def _rows(columns: int, dtype: torch.dtype) -> int:
 
 def _up(values: np.ndarray) -> np.ndarray:
     """float32 not below the float64 values."""
-    return np.nextafter(values.astype(np.float32), np.float32(np.inf))
+    with np.errstate(over="ignore"):  # beyond float32 is infinity
+        return np.nextafter(values.astype(np.float32), np.float32(np.inf))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy import stats
 
 from bench.errors import BenchError
@@ -19,7 +20,7 @@ from bench.metrics.base import Evidence, Metric
 from bench.metrics.density_interval import DensityCounts
 from bench.metrics.inputs import Features, feature_pair, whole_number
 from bench.metrics.layers import first_layer, named_after
-from bench.metrics.manifold import Points, close_pairs, squared_radii
+from bench.metrics.manifold import Points, chunks, close_pairs, comparable, squared_distances, squared_radii
 from bench.metrics.order import order_of
 from bench.record import Measurement
 
@@ -32,8 +33,8 @@ COVERAGE_BLOCK = 25
 
 INTERVAL = "blocks, for the mean at this n"
 
-ROWS, CANDIDATES = 256, 4
-"""Realism: samples at a time, and balls whose distance is computed exactly for each."""
+CANDIDATES = 4
+"""Realism: balls whose distance is computed exactly for each sample, to begin with."""
 
 
 class PRDC(NamedTuple):
@@ -94,27 +95,37 @@ def realism_score(real: Features, fake: Features, k: int = 3) -> np.ndarray:
     _check_k(k, len(reference), len(samples))
     radii = squared_radii(reference, k)
     kept = radii <= np.median(radii)
-    centres, radii = reference[kept].astype(np.float64), radii[kept]
-    best = [
-        _realism(block.astype(np.float64), centres, radii)
-        for block in np.array_split(samples, -(-len(samples) // ROWS))
-    ]
-    return np.sqrt(np.concatenate(best))
+    centres, radii = Points(reference[kept]), radii[kept]
+    best = np.empty(len(samples))
+    for rows in chunks(np.arange(len(samples)), len(centres), torch.float32):
+        best[rows] = _realism(samples[rows], centres, radii)
+    return np.sqrt(best)
 
 
-def _realism(samples: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Largest squared ratio of each row: the best few balls by a matrix product, decided by distances from differences."""
-    middle = centres.mean(0)  # far from the origin, |x|^2 - 2xy + |y|^2 would lose digits
-    points, near = centres - middle, samples - middle
-    lengths = (points**2).sum(1)
-    squared = (near**2).sum(1)[:, None] - 2 * near @ points.T + lengths
-    doubt = 1e-12 * (lengths.max() + (near**2).sum(1)[:, None])  # below it a distance may be zero
-    likely = np.where(squared > doubt, radii / np.maximum(squared, doubt), np.inf)
-    few = min(CANDIDATES, len(centres))
-    chosen = np.argpartition(-likely, few - 1, axis=1)[:, :few]
-    exact = ((samples[:, None] - centres[chosen]) ** 2).sum(2)
-    with np.errstate(divide="ignore"):
-        return np.where(exact == 0, np.inf, radii[chosen] / np.where(exact == 0, 1, exact)).max(1)
+def _realism(samples: np.ndarray, centres: Points, radii: np.ndarray) -> np.ndarray:
+    """Largest squared ratio of each sample: of the few balls that a matrix product finds likeliest, decided by differences."""
+    block, base = comparable(Points(samples, centres.centre), centres)
+    lower = base.bounds(block.left_factor(slice(None))).numpy().astype(np.float64)
+    at_most = np.divide(radii, lower, out=np.full(lower.shape, np.inf), where=lower > 0)
+    few = min(CANDIDATES, len(base))
+    chosen = np.argpartition(-at_most, few - 1, axis=1)[:, :few]
+    best = _ratios(block, np.repeat(np.arange(len(samples)), few), base, chosen.ravel(), radii).reshape(-1, few).max(1)
+    unsure = (np.take_along_axis(at_most, chosen, 1).min(1) > best) & (few < len(base))
+    if not unsure.any():
+        return best
+    if base.dtype == torch.float32:
+        best[unsure] = _realism(samples[unsure], base.exacter, radii)
+        return best
+    everyone = np.arange(len(base))
+    for row in np.flatnonzero(unsure):  # clusters closer together than rounding errors
+        best[row] = _ratios(block, np.full_like(everyone, row), base, everyone, radii).max()
+    return best
+
+
+def _ratios(samples: Points, rows: np.ndarray, centres: Points, balls: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Squared radius over squared distance of pairs; inf for copies."""
+    squared = squared_distances(samples.values, rows, centres.values, balls)
+    return np.divide(radii[balls], squared, out=np.full(len(rows), np.inf), where=squared > 0)
 
 
 def _check_k(k: int, reals: int, fakes: int) -> None:

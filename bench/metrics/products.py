@@ -31,6 +31,6 @@ def row_products(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def rounding(dtype: torch.dtype, d: int) -> float:
-    """Error of a product of two rows of ``d`` values, relative to half the sum of their squared lengths: ``d`` terms of one
-    size and sign, summed one after the other, are off by at most half as many units."""
-    return max(50, d / 2) * torch.finfo(dtype).eps / 2
+    """Bound of the error of a product of two rows of ``d`` values, relative to half the sum of their squared lengths, whatever the
+    order of summation: one rounding a term (after a large first term each may be lost), and a few more of the factors."""
+    return (d + 8) * torch.finfo(dtype).eps / 2

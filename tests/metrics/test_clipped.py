@@ -86,7 +86,7 @@ def test_invariant_to_order_rotation_scale_and_blocks(monkeypatch):
     real, fake = rng.normal(size=(150, 4)), 1.3 * rng.normal(size=(120, 4))
     rotation = np.linalg.qr(rng.normal(size=(4, 4)))[0]
     before = float(clipped_density(real, fake)), float(clipped_coverage(real, fake))
-    monkeypatch.setattr("bench.metrics.clipped.BLOCK_BYTES", 8 * 150 * 7)
+    monkeypatch.setattr("bench.metrics.manifold.BLOCK_BYTES", 8 * 150 * 7)
     for x, y in (
         (rng.permutation(real), rng.permutation(fake)),
         (3 * real @ rotation + 5, 3 * fake @ rotation + 5),

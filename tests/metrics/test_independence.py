@@ -22,16 +22,13 @@ KINDS = {"captions": "captions", "modes": "points", "stacked-modes": "stacked-mn
 """The evidence that a registered metric is tried on, where it is not the one of labelled images."""
 
 BLOCKS = {
-    "clipped": {"BLOCK_BYTES": 8 * 260 * 7},
     "feature_likelihood": {"ROWS": 13},
     "frechet_interval": {"ROWS": 17},
     "kernel": {"ROWS": 19},
     "latent": {},
     "manifold": {"BLOCK_BYTES": 4 * 16 * 220, "PAIRS": 7},
-    "neighbours": {"BLOCK_BYTES": 8 * 260 * 11},
     "order": {"BLOCK_BYTES": 8 * 8 * 23},
     "perceptual": {"BATCH": 3},
-    "precision_recall": {"ROWS": 29},
     "products": {"COLUMNS": 7},
     "sliced": {"CHUNK": 7, "ROWS": 31},
     "moments": {"BUFFER_ROWS": 37},

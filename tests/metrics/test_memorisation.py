@@ -54,7 +54,7 @@ def test_nearest_equals_scikit_learn(k, monkeypatch):
     queries, points = rng.normal(size=(70, 9)) + 1e4, rng.normal(size=(50, 9)) + 1e4
     reference = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points - 1e4).kneighbors(queries - 1e4)
     for block in (2**26, 8 * 50 * 3):
-        monkeypatch.setattr("bench.metrics.neighbours.BLOCK_BYTES", block)
+        monkeypatch.setattr("bench.metrics.manifold.BLOCK_BYTES", block)
         distances, indices = nearest(queries, points, k)
         assert distances == pytest.approx(reference[0], abs=1e-9)
         assert np.array_equal(indices, reference[1])
