@@ -12,10 +12,12 @@ from bench.coverage.pairs import (
     FRECHET_SIZES,
     NOISES,
     OTHER_SIZES,
+    SEPARATE,
     frechet_rows,
     inception_rows,
     linear_pair,
     other_rows,
+    separate_pair,
 )
 from bench.coverage.row import Row
 
@@ -55,6 +57,8 @@ def _pairs() -> Iterator[Case]:
             for d, n, m in OTHER_SIZES:
                 run = functools.partial(_other, noise, equal, d, n, m)
                 yield Case(f"neighbours-{kind}-{d}-{n}", run, NEIGHBOURS, "pairs")
+    for name in SEPARATE:
+        yield Case(f"neighbours-separate-{name}", functools.partial(_separate, name), NEIGHBOURS, "pairs")
 
 
 def _frechet(noise: str, equal: bool, d: int, n: int, m: int, repetitions: int, seed: int) -> list[Row]:
@@ -63,6 +67,11 @@ def _frechet(noise: str, equal: bool, d: int, n: int, m: int, repetitions: int, 
 
 def _other(noise: str, equal: bool, d: int, n: int, m: int, repetitions: int, seed: int) -> list[Row]:
     return other_rows(linear_pair(noise, d, equal), n, m, repetitions, seed)
+
+
+def _separate(name: str, repetitions: int, seed: int) -> list[Row]:
+    _, n, _ = SEPARATE[name]
+    return other_rows(separate_pair(name), n, n, repetitions, seed)
 
 
 def _others() -> Iterator[Case]:

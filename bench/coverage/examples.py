@@ -23,6 +23,8 @@ def means(repetitions: int, seed: int) -> Iterator[Row]:
         "lognormal, sigma 1": (lambda n: rng.lognormal(0, 1, n), float(np.exp(0.5))),
         "lognormal, sigma 1.5": (lambda n: rng.lognormal(0, 1.5, n), float(np.exp(1.125))),
         "Student t, 3 degrees": (lambda n: rng.standard_t(3, n), 0.0),
+        "1 in 100, else 0": (lambda n: (rng.random(n) < 0.01).astype(float), 0.01),
+        "1 in 10, else 0": (lambda n: (rng.random(n) < 0.1).astype(float), 0.1),
     }
     for shape, (values, truth) in shapes.items():
         for n in (30, 100, 1000):

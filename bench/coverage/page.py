@@ -15,9 +15,10 @@ at some size says so in a note instead (`offered` counts how often it did give o
 
 - **target**: what the interval is for. *true value* and *distance*: of the distributions, not of the samples. *mean at n*:
   the value that another sample of this size would give on average; the metric depends on n, and equal n must be compared.
-- **verdict**: *holds* where the simulated coverage is between {low:.0%} and {high:.0%} within the simulation's own error (three
+- **verdict**: *holds* where the simulated coverage is between {low:.0%} and {high:.0%} within the simulation's own error (two
   standard errors at the lower end); *conservative* above {high:.0%}: wider than it need be, mostly where the truth lies at the end of
-  the metric's range or the two sets have one distribution; *TOO NARROW* below {low:.0%}.
+  the metric's range or the two sets have one distribution; *TOO NARROW* below {low:.0%}; *hardly offered* where fewer than a tenth of
+  the repetitions gave one, which chance has chosen.
 - **bias**, **sd**: of the value against the target, in its own unit; **half width**: mean of the interval's.
 
 What no interval covers: the choice of the data set, of the extractor, and training; intervals over training seeds are those of

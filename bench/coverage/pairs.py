@@ -71,6 +71,21 @@ def linear_pair(noise: str, d: int, equal: bool) -> Pair:
     return Pair(f"{noise}, {'equal' if equal else 'different'}", real, fake)
 
 
+SEPARATE = {
+    "2": (2, 500, 3.0), "4": (4, 400, 3.0), "16": (16, 500, 4.5), "16-far": (16, 500, 5.5), "64": (64, 500, 5.0), "112-spectrum": (112, 400, 0.8),
+}  # fmt: skip
+"""Name -> (d, samples of each, shift) of sets that hardly overlap."""
+
+
+def separate_pair(name: str) -> Pair:
+    """Gaussians of unit variance, or of a power-law spectrum, the fakes shifted so far that few of the sets' balls reach each other."""
+    d, _, shift = SEPARATE[name]
+    spectrum = np.arange(1, d + 1) ** -0.6 if name.endswith("spectrum") else np.ones(d)
+    towards = np.random.default_rng(d).standard_normal(d) if name.endswith("spectrum") else np.eye(d)[0]
+    real, fake = (_linear("normal", np.diag(spectrum), mean) for mean in (np.zeros(d), shift * spectrum * towards))
+    return Pair(f"separate, {name.replace('-', ', ')}", real, fake)
+
+
 def _linear(noise: str, mixing: np.ndarray, mean: np.ndarray) -> Population:
     def draw(rng: np.random.Generator, n: int) -> np.ndarray:
         return mean + NOISES[noise](rng, n, len(mean)) @ mixing.T

@@ -13,8 +13,11 @@ from bench.record import Measurement
 LOWEST, HIGHEST = 0.90, 0.99
 """A 95 % interval is as promised where its true coverage lies between these."""
 
-Z = 3.0
+Z = 2.0
 """A simulation contradicts the lower of them where it lies below by more than this many of its own standard errors."""
+
+SELDOM = 0.1
+"""Where an interval is offered in fewer of the repetitions, chance has chosen these, and their coverage tells nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +44,12 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """``holds``; ``TOO NARROW``: less than 90 %, beyond the simulation's error; ``conservative``: more than 99 %; or
-        ``none offered``."""
+        """``holds``; ``TOO NARROW``: less than 90 %, beyond the simulation's error; ``conservative``: more than 99 %; ``none
+        offered``; or ``hardly offered``: in so few repetitions that chance chose them."""
         if self.coverage is None:
             return "none offered"
+        if self.offered < SELDOM:
+            return "hardly offered"
         if self.coverage < LOWEST - Z * np.sqrt(LOWEST * (1 - LOWEST) / (self.offered * self.repetitions)):
             return "TOO NARROW"
         return "conservative" if self.coverage > HIGHEST else "holds"

@@ -141,6 +141,25 @@ def clipped(repetitions: int, seed: int) -> Iterator[Row]:
 
                 yield simulate("clipped_coverage", label, n, share, draw_coverage, repetitions)
 
+    for share_of_good in (0.01, 0.05, 0.99):  # the rest of the samples lies far away
+        real = rng.normal(size=(300, 6))
+
+        def mixed(n: int, share: float = share_of_good) -> np.ndarray:
+            return rng.normal(size=(n, 6)) + 50 * (rng.random((n, 1)) >= share)
+
+        truth = float(clipped_density(real, mixed(50_000)))
+        for n in (30, 100, 300):
+            drawn = [mixed(n) for _ in range(repetitions)]
+            label = f"normal, {share_of_good:.0%} near the data"
+            yield row_of(
+                "clipped_density", label, [clipped_density(real, x) for x in drawn], truth, target="true value", n=n
+            )
+            expected = float(np.mean([uncalibrated_coverage(real, mixed(n)) for _ in range(repetitions)]))
+            share = calibrated(expected, len(real), n, 5)
+            yield row_of(
+                "clipped_coverage", label, [clipped_coverage(real, x) for x in drawn], share, target="true value", n=n
+            )
+
 
 def feature_likelihood(repetitions: int, seed: int) -> Iterator[Row]:
     """FLD and its gap for a fixed training set; the truth is the mean over draws of samples and test examples."""

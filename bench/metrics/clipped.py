@@ -12,12 +12,13 @@ from scipy.special import gammaln
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import whole_number
-from bench.metrics.intervals import mean_of
+from bench.metrics.intervals import FEWEST_DIFFERENT, SMALLEST_N, differing, mean_of
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.manifold import Points, balls_around
 from bench.metrics.neighbours import feature_sets, nearest
 from bench.metrics.order import shuffled
 from bench.record import Measurement
+from bench.stats.intervals import wilson_interval
 
 BLOCKS = 10
 SURFACE = 1 + 1e-12  # times a squared radius: a sample on the surface (a copied neighbour) is inside
@@ -42,6 +43,13 @@ def clipped_density(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measureme
     of_real = np.minimum(np.bincount(indices[inside], minlength=len(real)) / k, 1).mean()
     of_fake = np.minimum(balls_around(fake, Points(real), SURFACE * radius**2) / k, 1)
     measured = mean_of(of_fake / of_real, name="clipped_density", direction="higher")
+    if len(fake) >= SMALLEST_N and differing(of_fake) < FEWEST_DIFFERENT:
+        share = wilson_interval(
+            float(of_fake.sum()), len(fake)
+        )  # values in [0, 1] vary at most as much as a share does
+        assert share.bounds
+        ends = [end / of_real for end in share.bounds]
+        measured = measured.replace(low=ends[0], high=ends[1], interval="wilson", note=None)
     low, high = (None if end is None else min(1.0, max(0.0, end)) for end in (measured.low, measured.high))
     return measured.replace(value=min(1.0, measured), low=low, high=high)
 
@@ -54,7 +62,8 @@ def clipped_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measurem
     (``expected_coverage``), over M.
 
     Interval: delete-a-block jackknife over samples on the uncalibrated scale, both ends calibrated; it holds the calibrated
-    *expected* score for this reference (the mean of values cut at 1 lies below that). None below 50 samples. It does not
+    *expected* score for this reference (the mean of values cut at 1 lies below that). None below 50 samples, nor where fewer
+    than 10 of them lie in a ball. It does not
     cover the draw of the reference, which weighs where M is well above N and calibration is steep: with N = 300 and
     M = 1000 true samples score about 0.83 to 1 by reference. Compare models on one reference, and beside its floor.
     Source: as ``clipped_density``.
@@ -69,6 +78,9 @@ def clipped_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measurem
     plain = Measurement(calibrated(raw, n, m, k), name="clipped_coverage", n=m, direction="higher")
     if m < 50:
         return plain.replace(note=f"no interval: {m} samples are below 50")
+    held = int((balls_around(fake, Points(real), SURFACE * radius**2) > 0).sum())
+    if held < FEWEST_DIFFERENT:
+        return plain.replace(note=f"no interval: only {held} of {m} samples are near real ones")
     without = [_raw_coverage(of_blocks[:b] + of_blocks[b + 1 :], radius, k) for b in range(BLOCKS)]
     error = (BLOCKS - 1) / np.sqrt(BLOCKS) * np.std(without, ddof=1)
     half = float(stats.t.ppf(0.975, BLOCKS - 1)) * error

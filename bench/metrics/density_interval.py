@@ -35,6 +35,7 @@ class DensityCounts:
         self._real_half, self._fake_half = _halves(real_order), _halves(fake_order)
         self._in_ball, self._in_outer = (np.zeros(2 * len(real_order), np.int64) for _ in range(2))
         self._around = np.zeros(2 * len(fake_order), np.int64)
+        self.held = np.zeros(len(fake_order), np.int64)  # real examples in the ball of each fake
 
     def add(self, pairs: Pairs) -> None:
         balls = self._fake_half[pairs.fake] * len(self._real_half) + pairs.real
@@ -42,6 +43,17 @@ class DensityCounts:
         self._in_ball += np.bincount(balls[pairs.in_real], minlength=len(self._in_ball))
         self._in_outer += np.bincount(balls[pairs.in_outer], minlength=len(self._in_outer))
         self._around += np.bincount(fakes[pairs.in_real], minlength=len(self._around))
+        self.held += np.bincount(pairs.fake[pairs.in_fake], minlength=len(self.held))
+
+    @property
+    def holding(self) -> np.ndarray:
+        """Fakes in the ball of each real example ``(N,)``."""
+        return self._in_ball.reshape(2, -1).sum(0)
+
+    @property
+    def reached(self) -> int:
+        """Fakes that lie in some real ball."""
+        return int((self._around.reshape(2, -1).sum(0) > 0).sum())
 
     def jackknife_half_width(self) -> float:
         """Of a 95 % interval by the jackknife; what a ball and a fake have by chance is counted once."""
@@ -69,6 +81,12 @@ class DensityCounts:
             of_neighbours = np.bincount(self.fellows.ravel(), weights=gained, minlength=n)
             found.append((n - 1) * (inner - of_neighbours) / (self.k * size))
         return np.array(found)
+
+
+def effective(counts: np.ndarray) -> float:
+    """Number of balls that decide: (sum c)^2 / sum c^2 of what each holds; all of them where they hold equally many."""
+    total = float(counts.sum())
+    return total**2 / float((counts.astype(np.float64) ** 2).sum()) if total else 0.0
 
 
 def _halves(order: np.ndarray) -> np.ndarray:

@@ -17,6 +17,9 @@ from bench.stats.intervals import median_interval, wilson_interval
 SMALLEST_N = 30
 """Below this many examples no interval for a mean is offered: with skewed values it would cover too seldom."""
 
+FEWEST_DIFFERENT = 10
+"""A mean of values that are all alike but for fewer than these has no interval: how rare the others are cannot be told."""
+
 SKEW_CORRECTED_T = "t, skewness-corrected"
 
 
@@ -47,7 +50,7 @@ def _undo_skewness(y: float, a: float) -> float:
 def mean_of(values: ArrayLike, *, name: str, unit: str = "1", direction: Direction = "lower") -> Measurement:
     """The mean of independent per-example values ``(n,)`` with its skewness-corrected t interval.
 
-    No interval for n < 30, nor where a value is infinite or NaN; ``note`` says so.
+    No interval for n < 30, where a value is infinite or NaN, or where all but some few are equal; ``note`` says so.
     """
     array = np.asarray(values, dtype=np.float64).ravel()
     n = len(array)
@@ -59,10 +62,23 @@ def mean_of(values: ArrayLike, *, name: str, unit: str = "1", direction: Directi
     if n < SMALLEST_N:
         note = f"no interval: n = {n} is below {SMALLEST_N}"
         return Measurement(point, name=name, n=n, unit=unit, direction=direction, note=note)
+    different = differing(array)
+    if different < FEWEST_DIFFERENT:
+        note = (
+            f"no interval: all but {different} of {n} values are equal"
+            if different
+            else f"no interval: all {n} values are equal"
+        )
+        return Measurement(point, name=name, n=n, unit=unit, direction=direction, note=note)
     low, high = skewness_corrected_t(array)
     return Measurement(
         point, name=name, low=low, high=high, n=n, unit=unit, direction=direction, interval=SKEW_CORRECTED_T
     )
+
+
+def differing(values: np.ndarray) -> int:
+    """How many of the values ``(n,)`` differ from the commonest one."""
+    return len(values) - int(np.unique(values, return_counts=True)[1].max())
 
 
 def ratio_of_means(
