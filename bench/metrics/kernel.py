@@ -152,7 +152,7 @@ def gaussian(sigma: float) -> BlockKernel:
 def pair_sums(x: Tensor, y: Tensor | None, kernel: BlockKernel) -> PairSums:
     """Sums over all pairs of rows of x and y; with y None over all pairs of two different rows of x."""
     other = x if y is None else y
-    rows, columns = (torch.zeros(len(z), dtype=torch.float64) for z in (x, other))
+    rows, columns = (torch.zeros(len(z), dtype=torch.float64, device=z.device) for z in (x, other))
     corners = [(i, j) for i in range(0, len(x), ROWS) for j in range(i if y is None else 0, len(other), ROWS)]
 
     def sums(corner: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -68,7 +68,7 @@ def perceptual_path_length(
 ) -> Measurement:
     """Perceptual path length: mean of ``distance(G(path(t)), G(path(t + epsilon))) / epsilon^2`` over n random paths. Lower is smoother.
 
-    latents: ``(count, generator) -> (count, d)`` independent draws of z; asked for the ends of 64 paths at a time, whatever
+    latents: ``(count, generator) -> (count, d)`` independent draws of z, by a generator of the CPU; asked for the ends of 64 paths at a time, whatever
     ``batch_size``, which only says how many paths ``generate`` and ``distance`` see at once. mapping: z -> w; with it paths are straight lines in W
     and the name says ``w`` (interpolation is not used), else they run in Z by ``interpolation``.
     sampling: t uniform in [0, 1] (``full``) or t = 0 (``end``). discard: share dropped at *each* end, as in StyleGAN (0.01).
@@ -109,7 +109,7 @@ def _drawn_paths(
     latents: Callable[[int, torch.Generator], Tensor], n: int, sampling: str, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Starts and ends ``(n, d)`` and places ``(n, 1)`` float64 of n paths."""
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator("cpu").manual_seed(seed)
     starts, ends, at = [], [], []
     for first in range(0, n, DRAWN):
         count = min(DRAWN, n - first)
@@ -117,9 +117,9 @@ def _drawn_paths(
         starts.append(drawn[:count])
         ends.append(drawn[count:])
         at.append(
-            torch.rand(count, 1, generator=draw, dtype=torch.float64)
+            torch.rand(count, 1, generator=draw, dtype=torch.float64, device="cpu")
             if sampling == "full"
-            else torch.zeros(count, 1, dtype=torch.float64)
+            else torch.zeros(count, 1, dtype=torch.float64, device="cpu")
         )
     return torch.cat(starts), torch.cat(ends), torch.cat(at)
 
@@ -264,7 +264,7 @@ class StylePaths(Metric):
         model, device = evidence.model, torch.device(evidence.device)
 
         def noise(count: int, generator: torch.Generator) -> Tensor:
-            return torch.randn(count, model.latent, generator=generator).to(device)
+            return torch.randn(count, model.latent, generator=generator, device="cpu").to(device)
 
         measured = perceptual_path_length(
             model.synthesise, noise, n=self.paths, epsilon=STYLE_STEP, mapping=model.style, seed=evidence.seed

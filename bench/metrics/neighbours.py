@@ -36,7 +36,7 @@ def nearest(
         block = torch.from_numpy(np.ascontiguousarray(queries[start : start + rows])).double()
         squared = lengths - 2 * (block - centre) @ centred.T  # the query's own length does not change the order
         if skip_self:
-            own = torch.arange(len(block))
+            own = torch.arange(len(block), device=block.device)
             squared[own, own + start] = torch.inf
         found = squared.topk(k, dim=1, largest=False, sorted=False).indices
         exact = _distances(block, base, found)
