@@ -25,7 +25,7 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.exact import exact_float32
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, feature_pair
+from bench.metrics.inputs import Features, feature_pair, seed_number, whole_number
 from bench.metrics.jackknife import half_width
 from bench.metrics.layers import first_layer, named_after
 from bench.metrics.order import shuffled
@@ -108,13 +108,14 @@ def kernel_distance_subsets(
     real ``(N, d)``, fake ``(M, d)``; lower is better.
     """
     reference, samples = feature_pair(real, fake)
+    subsets, subset_size = whole_number(subsets, "subsets"), whole_number(subset_size, "subset_size")
     smaller = min(len(reference), len(samples))
     if not (2 <= subset_size <= smaller and subsets >= 1):
         raise BenchError(
             f"{subsets} subsets of {subset_size} cannot be drawn from {smaller} samples; "
             f"ask for at least 1 subset of 2 to {smaller}"
         )
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(seed_number(seed))
     kernel = cubic(reference.shape[1])
     values = []
     for _ in range(subsets):
