@@ -123,18 +123,19 @@ def _trained(data: Data, seed: int, epochs: int, folder: Path) -> SmallCNN:
 
 def train(data: Data, classes: int, seed: int, epochs: int) -> SmallCNN:
     """Fit a SmallCNN to the training split, squared as extraction squares it: cross-entropy, random shifts, one-cycle learning rate."""
-    labels = torch.as_tensor(data.train_labels)
+    labels = torch.as_tensor(data.train_labels, device="cpu")
     images = torch.from_numpy(np.ascontiguousarray(data.train))
     side = max(images.shape[1:3])
     shift = max(1, side // 16)
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
-        network = SmallCNN(classes).train().to(memory_format=torch.channels_last)
+        with torch.device("cpu"):  # whatever the default device
+            network = SmallCNN(classes).train().to(memory_format=torch.channels_last)
         steps = epochs * math.ceil(len(images) / BATCH)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps)
         for _ in range(epochs):
-            for chosen in torch.randperm(len(images)).split(BATCH):
+            for chosen in torch.randperm(len(images), device="cpu").split(BATCH):
                 batch = resize(images[chosen], side).expand(-1, 3, -1, -1).sub(127.5).div_(127.5)
                 logits = network(_shifted(batch, shift))["logits"]
                 optimizer.zero_grad()
@@ -147,7 +148,7 @@ def train(data: Data, classes: int, seed: int, epochs: int) -> SmallCNN:
 def _shifted(batch: Tensor, most: int) -> Tensor:
     """The batch moved by up to ``most`` pixels each way; edges are repeated."""
     height, width = batch.shape[2:]
-    top, left = torch.randint(0, 2 * most + 1, (2,)).tolist()
+    top, left = torch.randint(0, 2 * most + 1, (2,), device="cpu").tolist()
     padded = F.pad(batch, (most,) * 4, mode="replicate")
     return padded[:, :, top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)
 

@@ -48,8 +48,9 @@ class ModuleExtractor(NetworkExtractor):
         if uncacheable is not None:
             self.uncacheable = uncacheable
             warnings.warn(f"features of extractor {name} are not cached: {uncacheable}", stacklevel=2)
+        self.to(next((each.device for each in (*module.parameters(), *module.buffers())), self.device))
         with torch.inference_mode():
-            probe = network(self.pixels(torch.zeros(2, size, size, 3, dtype=torch.uint8)))
+            probe = network(self.pixels(torch.zeros(2, size, size, 3, dtype=torch.uint8, device=self.device)))
         self.layers = {layer: values.shape[1] for layer, values in probe.items()}
 
 

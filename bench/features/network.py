@@ -121,4 +121,4 @@ def pool(maps: Tensor) -> Tensor:
 
 
 def _per_channel(value: float | Sequence[float]) -> Tensor:
-    return torch.tensor(value, dtype=torch.float32).reshape(-1, 1, 1)
+    return torch.tensor(value, dtype=torch.float32, device="cpu").reshape(-1, 1, 1)

@@ -169,8 +169,8 @@ class LPIPS(PerceptualDistance):
         path = find_weights(f"LPIPS ({net})", weights, [self._trunk.file], url)
         digest = check_sha256(path, self._trunk.sha256)
         self._network = _trunk_network(self._trunk, path)
-        self._shift = torch.tensor([-0.030, -0.088, -0.188]).reshape(3, 1, 1)
-        self._scale = torch.tensor([0.458, 0.448, 0.450]).reshape(3, 1, 1)
+        self._shift = torch.tensor([-0.030, -0.088, -0.188], device="cpu").reshape(3, 1, 1)
+        self._scale = torch.tensor([0.458, 0.448, 0.450], device="cpu").reshape(3, 1, 1)
         self.name = f"lpips_{net}_v0.1"
         self.version = f"{self.name} trunk={digest[:16]} heads={sha256_of(_heads_path(net))[:16]} side>={SMALLEST_SIDE}"
 

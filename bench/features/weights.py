@@ -134,7 +134,6 @@ def load_strictly(network: torch.nn.Module, state: dict[str, Tensor], source: ob
                 f"{source} does not hold the weights of {type(network).__name__}: '{name}' is {tuple(state[name].shape)}, "
                 f"expected {tuple(own[name].shape)}; give the published file"
             )
-    values = {
-        name: state[name].to(own[name].dtype) if name in state else torch.zeros((), dtype=torch.int64) for name in own
-    }
+    counter = torch.zeros((), dtype=torch.int64, device="cpu")
+    values = {name: state[name].to(own[name].dtype) if name in state else counter.clone() for name in own}
     network.load_state_dict(values, assign=True)

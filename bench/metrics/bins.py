@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import whole_number
+from bench.metrics.inputs import seed_number, whole_number
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.neighbours import feature_sets
 from bench.metrics.order import sampled
@@ -57,6 +57,7 @@ def histograms(
     by ``seed``). A cell for each different row where there are fewer of them than ``bins``."""
     train, real, fake = feature_sets(train, real, fake)
     whole_number(bins, "bins")
+    seed_number(seed)
     if not 2 <= bins <= len(train):
         raise BenchError(f"{bins} bins cannot be cut from {len(train)} examples; choose between 2 and that number")
     cells = k_means(sampled(train, MOST_ROWS, seed), bins, seed)

@@ -10,7 +10,7 @@ import numpy as np
 from bench.data.base import Data
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, feature_pair, vector
+from bench.metrics.inputs import Features, class_vector, feature_pair, seed_number, vector
 from bench.metrics.intervals import proportion_of
 from bench.metrics.layers import first_layer, named_with_layer
 from bench.metrics.order import order_of
@@ -68,8 +68,9 @@ def classification_accuracy_score(
 
     Raises BenchError for labels of another length or of one class.
     """
-    fake_labels = vector(fake_labels, "labels of generated images", len(fake))
-    test_labels = vector(test_labels, "labels of test images", len(test))
+    seed_number(seed)
+    fake_labels = class_vector(fake_labels, "labels of generated images", len(fake))
+    test_labels = class_vector(test_labels, "labels of test images", len(test))
     classify = train_classifier(fake, fake_labels, test, test_labels, seed)
     return proportion_of(classify(test) == test_labels, name="classification_accuracy_score")
 
@@ -79,16 +80,20 @@ def condition_consistency(images: np.ndarray, conditions: np.ndarray, classify: 
 
     images uint8 ``(N, H, W, C)``; conditions ``(N,)``. Its ceiling is the classifier's accuracy on real data. Wilson interval.
 
-    Raises BenchError for conditions of another length.
+    Raises BenchError for conditions of another length, and for a classifier that gives no class for each image.
     """
-    hits = classify(images) == vector(conditions, "conditions", len(images))
+    hits = _classes(classify, images) == vector(conditions, "conditions", len(images))
     return proportion_of(hits, name="condition_consistency")
 
 
 def consistency_ceiling(test: np.ndarray, test_labels: np.ndarray, classify: Classify) -> Measurement:
     """The classifier's accuracy on real test images: what ``condition_consistency`` of perfect samples would be."""
-    hits = classify(test) == vector(test_labels, "labels of test images", len(test))
+    hits = _classes(classify, test) == vector(test_labels, "labels of test images", len(test))
     return proportion_of(hits, name="condition_consistency_ceiling", direction="none")
+
+
+def _classes(classify: Classify, images: np.ndarray) -> np.ndarray:
+    return vector(classify(images), "what the classifier gave", len(images))
 
 
 def train_classifier(

@@ -88,7 +88,7 @@ class _Mixture:
 
     def nll(self, x: Tensor, left_out: int | None = None) -> np.ndarray:
         """Negative log-likelihood per dimension of each row, float64; without every tenth centre from ``left_out`` on."""
-        kept = torch.ones(len(self.centres), dtype=torch.bool)
+        kept = torch.ones(len(self.centres), dtype=torch.bool, device="cpu")
         if left_out is not None:
             kept[left_out::BLOCKS] = False
         centres, log_variance = self.centres[kept], self.log_variance[kept]
@@ -126,9 +126,9 @@ def _fitted(centres: Tensor, train: Tensor, test: Tensor) -> _Mixture:
     distances = torch.cat([_squared(train[i : i + ROWS], centres) for i in range(0, len(train), ROWS)])
     background = BACKGROUND_SHRINKAGE * ((train - train.mean(0)) ** 2).sum(1)
     log_variance = ((distances.amin(0) + 1e-3) / d).log()
-    background_log_variance = torch.zeros(1, dtype=torch.float64)
+    background_log_variance = torch.zeros(1, dtype=torch.float64, device="cpu")
     for _ in range(STEPS):
-        weight = torch.zeros(len(centres) + 1, dtype=torch.float64)
+        weight = torch.zeros(len(centres) + 1, dtype=torch.float64, device="cpu")
         moment = torch.zeros_like(weight)
         for start in range(0, len(train), ROWS):
             block = distances[start : start + ROWS]

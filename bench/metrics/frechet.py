@@ -21,7 +21,7 @@ from scipy.linalg import lapack
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.frechet_interval import leave_one_out
-from bench.metrics.inputs import Features, feature_pair
+from bench.metrics.inputs import Features, feature_pair, to_numpy
 from bench.metrics.layers import first_layer, named_with_layer
 from bench.metrics.moments import Moments
 from bench.record import Measurement
@@ -83,8 +83,8 @@ def frechet_distance_from_stats(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLik
     Lower is better.
     """
     (m1, s1), (m2, s2) = (
-        checked_moments(mu1, sigma1, "the first statistics"),
-        checked_moments(mu2, sigma2, "the second statistics"),
+        checked_moments(to_numpy(mu1), to_numpy(sigma1), "the first statistics"),
+        checked_moments(to_numpy(mu2), to_numpy(sigma2), "the second statistics"),
     )
     if len(m1) != len(m2):
         raise BenchError(f"statistics of {len(m1)} and of {len(m2)} dimensions have no distance; use one feature layer")

@@ -13,7 +13,7 @@ from scipy import stats
 from bench.errors import BenchError
 from bench.metrics.frechet import SMALLEST_RATIO, FrechetTo
 from bench.metrics.frechet_interval import common_basis, deletions, pair_mean_square
-from bench.metrics.inputs import Features, feature_pair, whole_number
+from bench.metrics.inputs import Features, feature_pair, seed_number, whole_number
 from bench.metrics.moments import Moments
 from bench.metrics.order import order_of
 from bench.record import Measurement
@@ -38,7 +38,7 @@ def fid_infinity(real: Features, fake: Features, seed: int = 0, points: int = 15
             f"{points} points of a line need at least 2 points and {4 * max(points, 2)} fakes, but there are {m}; give more samples"
         )
     sizes = subset_sizes(m, d, points)
-    order = order_of(samples, seed=whole_number(seed, "seed", 0))
+    order = order_of(samples, seed=seed_number(seed))
     distance_to = FrechetTo.features(reference)
     moments, distances, start = Moments(d), [], 0
     for size in sizes:

@@ -16,7 +16,7 @@ from scipy import stats
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, feature_matrix, whole_number
+from bench.metrics.inputs import Features, feature_matrix, seed_number, whole_number
 from bench.metrics.layers import LOGITS
 from bench.metrics.order import order_of
 from bench.record import Measurement
@@ -70,7 +70,7 @@ def _parts(logits: np.ndarray, splits: int, seed: Seed) -> list[np.ndarray]:
     elif seed is None:
         order = np.arange(n)
     else:
-        order = np.random.RandomState(whole_number(seed, "seed", 0)).permutation(n)
+        order = np.random.RandomState(seed_number(seed)).permutation(n)
     return [order[i * n // splits : (i + 1) * n // splits] for i in range(splits)]
 
 

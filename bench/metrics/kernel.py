@@ -25,7 +25,7 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.exact import exact_float32
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, feature_pair
+from bench.metrics.inputs import Features, feature_pair, seed_number, whole_number
 from bench.metrics.jackknife import half_width
 from bench.metrics.layers import first_layer, named_after
 from bench.metrics.order import shuffled
@@ -116,13 +116,14 @@ def kernel_distance_subsets(
     real ``(N, d)``, fake ``(M, d)``; lower is better.
     """
     reference, samples = feature_pair(real, fake)
+    subsets, subset_size = whole_number(subsets, "subsets"), whole_number(subset_size, "subset_size")
     smaller = min(len(reference), len(samples))
     if not (2 <= subset_size <= smaller and subsets >= 1):
         raise BenchError(
             f"{subsets} subsets of {subset_size} cannot be drawn from {smaller} samples; "
             f"ask for at least 1 subset of 2 to {smaller}"
         )
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(seed_number(seed))
     kernel = cubic(reference.shape[1])
     values = []
     for _ in range(subsets):
@@ -160,7 +161,7 @@ def gaussian(sigma: float) -> BlockKernel:
 def pair_sums(x: Tensor, y: Tensor | None, kernel: BlockKernel) -> PairSums:
     """Sums over all pairs of rows of x and y; with y None over all pairs of two different rows of x."""
     other = x if y is None else y
-    rows, columns = (torch.zeros(len(z), dtype=torch.float64) for z in (x, other))
+    rows, columns = (torch.zeros(len(z), dtype=torch.float64, device=z.device) for z in (x, other))
     corners = [(i, j) for i in range(0, len(x), ROWS) for j in range(i if y is None else 0, len(other), ROWS)]
 
     def sums(corner: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import whole_number
+from bench.metrics.inputs import real_number, seed_number, whole_number
 from bench.metrics.intervals import SMALLEST_N, mean_of
 from bench.metrics.model_input import to_model
 from bench.metrics.order import sampled
@@ -68,7 +68,7 @@ def perceptual_path_length(
 ) -> Measurement:
     """Perceptual path length: mean of ``distance(G(path(t)), G(path(t + epsilon))) / epsilon^2`` over n random paths. Lower is smoother.
 
-    latents: ``(count, generator) -> (count, d)`` independent draws of z; asked for the ends of 64 paths at a time, whatever
+    latents: ``(count, generator) -> (count, d)`` independent draws of z, by a generator of the CPU; asked for the ends of 64 paths at a time, whatever
     ``batch_size``, which only says how many paths ``generate`` and ``distance`` see at once. mapping: z -> w; with it paths are straight lines in W
     and the name says ``w`` (interpolation is not used), else they run in Z by ``interpolation``.
     sampling: t uniform in [0, 1] (``full``) or t = 0 (``end``). discard: share dropped at *each* end, as in StyleGAN (0.01).
@@ -79,7 +79,8 @@ def perceptual_path_length(
 
     Raises BenchError for an unknown option, and for fewer than 2 paths.
     """
-    if not 0 <= discard < 0.5 or epsilon <= 0 or n < 2:
+    whole_number(n, "n")
+    if not 0 <= real_number(discard, "discard") < 0.5 or real_number(epsilon, "epsilon") <= 0 or n < 2:
         raise BenchError(f"path length needs 0 <= discard < 0.5, epsilon > 0 and n >= 2, not {discard}, {epsilon}, {n}")
     for name, given, known in (
         ("interpolation", interpolation, ("lerp", "slerp")),
@@ -88,6 +89,7 @@ def perceptual_path_length(
         if given not in known:
             raise BenchError(f"path length: {name} must be one of {', '.join(known)}, not '{given}'")
     whole_number(batch_size, "batch_size", 1)
+    seed_number(seed)
     starts, ends, at = _drawn_paths(latents, n, sampling, seed)
     path = lerp if mapping is not None or interpolation == "lerp" else slerp
     values = []
@@ -109,7 +111,7 @@ def _drawn_paths(
     latents: Callable[[int, torch.Generator], Tensor], n: int, sampling: str, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Starts and ends ``(n, d)`` and places ``(n, 1)`` float64 of n paths."""
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator("cpu").manual_seed(seed)
     starts, ends, at = [], [], []
     for first in range(0, n, DRAWN):
         count = min(DRAWN, n - first)
@@ -117,9 +119,9 @@ def _drawn_paths(
         starts.append(drawn[:count])
         ends.append(drawn[count:])
         at.append(
-            torch.rand(count, 1, generator=draw, dtype=torch.float64)
+            torch.rand(count, 1, generator=draw, dtype=torch.float64, device="cpu")
             if sampling == "full"
-            else torch.zeros(count, 1, dtype=torch.float64)
+            else torch.zeros(count, 1, dtype=torch.float64, device="cpu")
         )
     return torch.cat(starts), torch.cat(ends), torch.cat(at)
 
@@ -151,7 +153,7 @@ def interpolation_smoothness(
     starts, ends: ``(n, d)``; each path is cut into ``steps`` equal steps, whose lengths are the roots of ``distance``. A path on
     which nothing changes counts as even. The interval is over paths.
 
-    Higher is smoother. Raises BenchError for starts and ends that are not ``(n, d)`` of one shape.
+    Higher is smoother. Raises BenchError for starts and ends that are not ``(n, d)`` of one shape, and for no steps.
     """
     lengths = []
     for frames in _along_paths(generate, starts, ends, steps):
@@ -170,7 +172,7 @@ def path_linearity(encode: Generate, decode: Generate, starts: Tensor, ends: Ten
     the share of the path's variance that survives the round trip; the median path would hide none of the bad ones, so it is
     the mean, each path's value cut at -1. Paths of length 0 are left out.
 
-    Raises BenchError for starts and ends that are not ``(n, d)`` of one shape.
+    Raises BenchError for starts and ends that are not ``(n, d)`` of one shape, and for no steps.
     """
     values = []
     for z in _paths(starts, ends, steps):
@@ -185,6 +187,11 @@ def path_linearity(encode: Generate, decode: Generate, starts: Tensor, ends: Ten
 
 def _paths(starts: Tensor, ends: Tensor, steps: int, batch_size: int = 32) -> list[Tensor]:
     """Points of straight paths, ``(B, steps + 1, d)`` each."""
+    whole_number(steps, "steps", 1)
+    for each in (starts, ends):
+        if not isinstance(each, Tensor) or not each.is_floating_point():
+            kind = each.dtype if isinstance(each, Tensor) else type(each).__name__
+            raise BenchError(f"paths need starts and ends that are tensors of floating-point numbers, not {kind}")
     if starts.shape != ends.shape or starts.ndim != 2 or len(starts) == 0:
         raise BenchError(
             f"paths need starts and ends (n, d) of one shape, not {tuple(starts.shape)}, {tuple(ends.shape)}"
@@ -264,7 +271,7 @@ class StylePaths(Metric):
         model, device = evidence.model, torch.device(evidence.device)
 
         def noise(count: int, generator: torch.Generator) -> Tensor:
-            return torch.randn(count, model.latent, generator=generator).to(device)
+            return torch.randn(count, model.latent, generator=generator, device="cpu").to(device)
 
         measured = perceptual_path_length(
             model.synthesise, noise, n=self.paths, epsilon=STYLE_STEP, mapping=model.style, seed=evidence.seed

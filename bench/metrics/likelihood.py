@@ -17,7 +17,7 @@ from PIL import Image
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, to_numpy, vector
+from bench.metrics.inputs import Features, number_vector, whole_number
 from bench.metrics.intervals import mean_of, ratio_of_means
 from bench.metrics.model_input import model_batches
 from bench.metrics.order import shuffled
@@ -36,10 +36,10 @@ def bits_per_dim(nats: Features, dimensions: int, kind: LikelihoodKind) -> Measu
     nats: ``(n,)`` negative log-likelihood of each test example, of the *discrete* data (for 8-bit images a uniform guess
     scores 8, and no value is below 0; one that is gets a note). dimensions: values per example (C x H x W). The interval is over test examples, one trained model.
 
-    Raises BenchError for another kind.
+    Raises BenchError for another kind, and for nats that are no vector of numbers.
     """
     _check_kind(kind)
-    bits = to_numpy(nats).astype(np.float64) / (dimensions * math.log(2))
+    bits = number_vector(nats, "nats") / (whole_number(dimensions, "dimensions", 1) * math.log(2))
     measured = mean_of(bits, name=f"bits_per_dim_{kind}", unit="bits/dim")
     if measured < 0:
         return measured.replace(note="below 0: the model reports a density where 8-bit data have a probability")
@@ -49,14 +49,14 @@ def bits_per_dim(nats: Features, dimensions: int, kind: LikelihoodKind) -> Measu
 def bits_per_token(nats: Features, length: int, kind: LikelihoodKind) -> Measurement:
     """Mean negative log-likelihood in bits per token of sequences of ``length`` tokens; nats: ``(n,)`` per sequence."""
     _check_kind(kind)
-    bits = to_numpy(nats).astype(np.float64) / (length * math.log(2))
+    bits = number_vector(nats, "nats") / (whole_number(length, "length", 1) * math.log(2))
     return mean_of(bits, name=f"bits_per_token_{kind}", unit="bits/token")
 
 
 def nll(nats: Features, kind: LikelihoodKind) -> Measurement:
     """Mean negative log-density of continuous data in nats per example (may be negative); lower is better."""
     _check_kind(kind)
-    return mean_of(to_numpy(nats), name=f"nll_{kind}", unit="nats")
+    return mean_of(number_vector(nats, "nats"), name=f"nll_{kind}", unit="nats")
 
 
 def kl_from_truth(nats: Features, true_log_prob: Features, kind: LikelihoodKind) -> Measurement:
@@ -66,8 +66,9 @@ def kl_from_truth(nats: Features, true_log_prob: Features, kind: LikelihoodKind)
     fall slightly below. With kind "upper_bound" it bounds the divergence from above.
     """
     _check_kind(kind)
-    ours = vector(nats, "nats")
-    return mean_of(ours + vector(true_log_prob, "true_log_prob", len(ours)), name=f"kl_from_truth_{kind}", unit="nats")
+    ours = number_vector(nats, "nats")
+    true = number_vector(true_log_prob, "true_log_prob", len(ours))
+    return mean_of(ours + true, name=f"kl_from_truth_{kind}", unit="nats")
 
 
 def compression_vs_png(nats: Features, png_bits: Features, kind: LikelihoodKind) -> Measurement:
@@ -76,13 +77,22 @@ def compression_vs_png(nats: Features, png_bits: Features, kind: LikelihoodKind)
     nats: ``(n,)`` of each image; png_bits: ``(n,)`` from ``png_pixel_bits``. A code of length ``-log2 q(x)`` exists for an
     exact likelihood (arithmetic coding) and for an ELBO (bits back).
 
-    Raises BenchError for another kind or vectors of two lengths.
+    Raises BenchError for another kind, for vectors of two lengths, and for nats that are no code lengths: below 0, or all 0.
     """
     _check_kind(kind)
-    bits = vector(nats, "nats").astype(np.float64) / math.log(2)
-    return ratio_of_means(
-        vector(png_bits, "png_bits", len(bits)), bits, name=f"compression_vs_png_{kind}", unit="x", direction="higher"
-    )
+    bits = number_vector(nats, "nats") / math.log(2)
+    of_png = number_vector(png_bits, "png_bits", len(bits))
+    if not _are_code_lengths(bits):
+        raise BenchError(
+            f"{int((bits < 0).sum())} of {len(bits)} nats are below 0, and {int((bits > 0).sum())} above: they are no lengths of a "
+            "code; give -log of probabilities of the 8-bit images"
+        )
+    return ratio_of_means(of_png, bits, name=f"compression_vs_png_{kind}", unit="x", direction="higher")
+
+
+def _are_code_lengths(nats: np.ndarray) -> bool:
+    """Whether codes of images may be so long: none below 0, and not all 0. What is NaN is for the mean to say."""
+    return not (nats < 0).any() and bool(nats.any())
 
 
 def png_pixel_bits(images: np.ndarray) -> np.ndarray:
@@ -120,6 +130,16 @@ def _check_kind(kind: str) -> None:
         raise BenchError(f"nll_kind is '{kind}'; a model must say exact, upper_bound or estimate")
 
 
+def _against_png(nats: np.ndarray, images: np.ndarray, kind: LikelihoodKind) -> Measurement:
+    """``compression_vs_png``; NaN, with a note, where a model says what is no length of a code."""
+    if _are_code_lengths(nats):
+        return compression_vs_png(nats, png_pixel_bits(images), kind)
+    note = "not estimated: some nats are below 0, or all are 0, which no code can be"
+    return Measurement(
+        math.nan, name=f"compression_vs_png_{kind}", n=len(nats), unit="x", direction="higher", note=note
+    )
+
+
 class Likelihood(Metric):
     """Bits per dimension (or nats, for continuous data) of the test set, by kind; for images also against PNG."""
 
@@ -132,8 +152,7 @@ class Likelihood(Metric):
         kind: LikelihoodKind = model.nll_kind
         nats = nats_per_example(model, test, data.space, evidence.seed, evidence.device)
         if isinstance(data.space, ImageSpace):
-            against_png = compression_vs_png(nats, png_pixel_bits(test), kind)
-            return [bits_per_dim(nats, data.space.dimensions, kind), against_png]
+            return [bits_per_dim(nats, data.space.dimensions, kind), _against_png(nats, test, kind)]
         if isinstance(data.space, TokenSpace):
             return [bits_per_token(nats, data.space.length, kind)]
         found = [nll(nats, kind)]

@@ -79,7 +79,8 @@ def _settled(points: Points, ranks: tuple[int, ...]) -> tuple[np.ndarray, np.nda
 def _all_nearest(points: Points, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """The ``wanted`` smallest lower bounds of each point to the others, and whose they are; each pair is computed once."""
     n = len(points)
-    values, indices = torch.full((n, wanted), torch.inf, dtype=points.dtype), torch.zeros(n, wanted, dtype=torch.int64)
+    values = torch.full((n, wanted), torch.inf, dtype=points.dtype, device="cpu")
+    indices = torch.zeros(n, wanted, dtype=torch.int64, device="cpu")
 
     def take(rows: slice, bounds: Tensor, first: int) -> None:
         found = bounds.topk(min(wanted, bounds.shape[1]), dim=1, largest=False, sorted=False)
@@ -105,7 +106,7 @@ def _nearest_of(points: Points, rows: np.ndarray, wanted: int) -> tuple[np.ndarr
     values, indices = [], []
     for chosen in chunks(rows, len(points), points.dtype):
         bounds = points.bounds(points.left_factor(chosen))
-        bounds[torch.arange(len(chosen)), torch.from_numpy(chosen)] = torch.inf
+        bounds[torch.arange(len(chosen), device="cpu"), torch.from_numpy(chosen)] = torch.inf
         found = bounds.topk(wanted, dim=1, largest=False, sorted=False)
         values.append(found.values)
         indices.append(found.indices)
@@ -248,7 +249,7 @@ class Points:
         """Lower bounds between the points of ``left`` and these from ``first`` on, in memory that the next call overwrites."""
         shape = len(left), len(self) - first
         if self.memory.numel() < shape[0] * shape[1]:
-            self.memory = torch.empty(shape[0] * shape[1], dtype=self.dtype)
+            self.memory = torch.empty(shape[0] * shape[1], dtype=self.dtype, device="cpu")
         with exact_float32():
             return row_products(left, self.matrix[first:], self.memory[: shape[0] * shape[1]].view(shape))
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.bins import k_means
-from bench.metrics.inputs import whole_number
+from bench.metrics.inputs import seed_number, whole_number
 from bench.metrics.intervals import (
     auc_and_variance,
     difference_of_proportions,
@@ -88,6 +88,7 @@ def data_copying(train: np.ndarray, test: np.ndarray, fake: np.ndarray, cells: i
     """
     train, test, fake = map(shuffled, feature_sets(train, test, fake))
     whole_number(cells, "cells", 1)
+    seed_number(seed)
     plain = Measurement(float("nan"), name="data_copying_ct", n=len(fake), unit="z")
     clusters = k_means(train, min(cells, len(train)), seed, starts=3)
     cell_of = [clusters.predict(np.asarray(each, dtype=np.float64)) for each in (train, test, fake)]

@@ -9,7 +9,15 @@ import numpy as np
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.bins import divergence, kullback_leibler
-from bench.metrics.inputs import Features, checked_images, to_numpy
+from bench.metrics.inputs import (
+    Features,
+    checked_images,
+    class_vector,
+    real_number,
+    real_numbers,
+    to_numpy,
+    whole_number,
+)
 from bench.metrics.intervals import mean_of, proportion_of
 from bench.record import Measurement
 
@@ -28,13 +36,23 @@ def mixture_modes(samples: Features, centers: Features, std: float) -> list[Meas
     histogram to uniform). "VEEGAN", Srivastava et al. 2017 (arXiv 1705.07761); "Unrolled Generative Adversarial Networks",
     Metz et al. 2017 (arXiv 1611.02163).
 
-    Higher is better, of ``mode_kl`` lower. Raises BenchError where samples and centres have not one d.
+    Higher is better, of ``mode_kl`` lower. Raises BenchError where samples and centres are no numbers, none, or have not one d.
     """
-    points, centres = (to_numpy(each).astype(np.float64) for each in (samples, centers))
-    if points.ndim != 2 or len(points) == 0 or centres.ndim != 2 or points.shape[1] != centres.shape[1]:
+    points, centres = (
+        real_numbers(to_numpy(each), what).astype(np.float64)
+        for each, what in ((samples, "samples"), (centers, "centers"))
+    )
+    if (
+        points.ndim != 2
+        or centres.ndim != 2
+        or not (points.size and centres.size)
+        or points.shape[1] != centres.shape[1]
+    ):
         raise BenchError(
-            f"samples {points.shape} do not lie in the space of the centres {centres.shape}; give (N, d) and (K, d)"
+            f"samples {points.shape} do not lie in the space of the centres {centres.shape}; give at least one of each, (N, d) and (K, d)"
         )
+    if real_number(std, "std") <= 0:
+        raise BenchError(f"std must be above 0, not {std}")
     mode, distance = _nearest_centre(points, centres)
     good = distance <= HIGH_QUALITY * std  # NaN samples are not good
     counts = np.bincount(mode[good], minlength=len(centres))
@@ -62,12 +80,16 @@ def stacked_modes(images: np.ndarray, classify: Callable[[np.ndarray], np.ndarra
     counted as modes: read the count beside the classifier's accuracy. "Unrolled Generative Adversarial Networks", Metz et al.
     2017 (arXiv 1611.02163).
 
-    Higher is better, of ``mode_kl`` lower. Raises BenchError for anything but uint8 images of three channels.
+    Higher is better, of ``mode_kl`` lower. Raises BenchError for anything but uint8 images of three channels, and where
+    ``classify`` gives anything but a digit for each.
     """
     images = checked_images(images)
     if images.shape[3] != 3:
         raise BenchError(f"stacked digits are images of 3 channels, not {images.shape[3]}; stack three grey ones")
-    digits = [classify(images[..., channel : channel + 1]) for channel in range(3)]
+    digits = [
+        class_vector(classify(images[..., channel : channel + 1]), "digits that classify gave", len(images), 10)
+        for channel in range(3)
+    ]
     counts = np.bincount(100 * digits[0] + 10 * digits[1] + digits[2], minlength=1000)
     return [modes_captured(counts, len(images)), mode_kl(counts)]
 
@@ -80,15 +102,19 @@ def factor_coverage(
     fake_factors, real_factors: factor -> level ``(N,)`` int64 of each sample / test example; levels: number of levels. A level is
     covered if samples have it at least a tenth as often as the data (``factor_coverage_<factor>``, share of the data's levels).
 
-    Higher is better, of the divergences lower. Raises BenchError where a factor has no levels in one of the sets.
+    Higher is better, of the divergences lower. Raises BenchError where a factor has no levels in one of the sets, or others than
+    whole numbers from 0 to the number of levels less 1.
     """
     found = []
     for factor, size in levels.items():
+        whole_number(size, f"the number of levels of '{factor}'", 1)
+        counts = []
         for whose, factors in (("samples", fake_factors), ("test examples", real_factors)):
             if len(factors.get(factor, ())) == 0:
                 raise BenchError(f"the factor '{factor}' is not known of the {whose}; give its level for each of them")
-        in_fake = np.bincount(fake_factors[factor], minlength=size)
-        in_real = np.bincount(real_factors[factor], minlength=size)
+            of_each = class_vector(factors[factor], f"levels of '{factor}' of the {whose}", classes=size)
+            counts.append(np.bincount(of_each, minlength=size))
+        in_fake, in_real = counts
         q, p = in_fake / in_fake.sum(), in_real / in_real.sum()
         occurs = p > 0
         covered = int((q[occurs] >= COVERED * p[occurs]).sum())

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import blas
 
 from bench.errors import BenchError
-from bench.metrics.inputs import Features, feature_matrix, to_numpy
+from bench.metrics.inputs import Features, feature_matrix, real_numbers, to_numpy, usable
 
 BUFFER_ROWS = 1024  # a rank-k update with fewer rows wastes most of the machine
 
@@ -50,12 +50,11 @@ class Moments:
         return self._mean.copy()
 
     def update(self, features: Features) -> Moments:
-        """Take in a batch ``(B, d)``, B >= 0. Raises BenchError for another width or values that are not finite."""
+        """Take in a batch ``(B, d)``, B >= 0. Raises BenchError for another width or values that are no finite real numbers."""
         batch = to_numpy(features)
         if batch.ndim != 2 or batch.shape[1] != self.width:
             raise BenchError(f"a batch of shape {batch.shape} does not fit moments of {self.width} dimensions")
-        if not np.isfinite(batch).all():
-            raise BenchError("a batch of features holds NaN or infinity; look at the samples it was made from")
+        batch = usable(real_numbers(batch, "a batch of features"), "a batch of features")
         if len(batch):
             self._buffer.append(batch.astype(np.float64))
             self._buffered += len(batch)

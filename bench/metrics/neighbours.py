@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from bench.errors import BenchError
-from bench.metrics.inputs import Features, real_numbers, to_numpy
+from bench.metrics.inputs import Features, real_numbers, to_numpy, usable
 from bench.metrics.manifold import SPARE, Points, chunks, comparable, squared_distances
 
 
@@ -75,16 +75,9 @@ def _smallest(squared: np.ndarray, indices: np.ndarray, k: int) -> tuple[np.ndar
 
 
 def feature_sets(*sets: Features) -> list[np.ndarray]:
-    """Arrays, tensors or lists as finite ``(N, d)`` with N > 0 and the same d, float32 or float64, else BenchError."""
+    """Arrays, tensors or lists as finite ``(N, d)`` with N > 0 and the same d > 0, float32 or float64, else BenchError."""
     arrays = [to_numpy(features) for features in sets]
-    if any(each.ndim != 2 or len(each) == 0 or each.shape[1] != arrays[0].shape[1] for each in arrays):
+    if any(each.ndim != 2 or each.size == 0 or each.shape[1] != arrays[0].shape[1] for each in arrays):
         shapes = " and ".join(str(each.shape) for each in arrays)
-        raise BenchError(f"feature sets must be (N, d) with N > 0 and one d, not {shapes}; one row a sample")
-    arrays = [real_numbers(each, "features") for each in arrays]
-    for each in arrays:
-        if not np.isfinite(each).all():
-            row = int(np.argmin(np.isfinite(each).all(1)))
-            raise BenchError(
-                f"features must be finite, but row {row} holds NaN or infinite values; look at that sample"
-            )
-    return arrays
+        raise BenchError(f"feature sets must be (N, d) with N > 0 and one d > 0, not {shapes}; one row a sample")
+    return [usable(real_numbers(each, "features"), "features") for each in arrays]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, checked_images, vector
+from bench.metrics.inputs import Features, checked_images, seed_number, vector, whole_number
 from bench.metrics.intervals import mean_of
 from bench.metrics.order import order_of, sampled
 from bench.metrics.ssim import WINDOW, ms_ssim, ms_ssim_scales
@@ -106,11 +106,11 @@ def random_pairs(
     images (and labels) in another order."""
     n = len(images)
     most = n // 2
-    wanted = most if pairs is None else pairs
+    wanted = most if pairs is None else whole_number(pairs, "pairs")
     if not 1 <= wanted <= most:
         raise BenchError(f"{n} samples give between 1 and {most} disjoint pairs, not {wanted}")
     kinds = [] if labels is None else [np.unique(labels, return_inverse=True)[1]]  # names of classes, too
-    order = order_of(images, *kinds, seed=seed)
+    order = order_of(images, *kinds, seed=seed_number(seed))
     return order[:wanted], order[most : most + wanted]
 
 
@@ -119,7 +119,10 @@ def pairs_within(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Disjoint pairs of ``(N, ...)`` images of equal label ``(N,)``, as many as there are (or a random ``pairs`` of them); the same
     for the same images in another order."""
-    order, labels, rng = order_of(images, seed=seed), np.asarray(labels), np.random.default_rng(seed)
+    if pairs is not None:
+        whole_number(pairs, "pairs", 1)
+    order, labels = order_of(images, seed=seed_number(seed)), np.asarray(labels)
+    rng = np.random.default_rng(seed)
     members = [order[labels[order] == label] for label in np.unique(labels)]
     first = np.concatenate([m[: len(m) // 2] for m in members])
     second = np.concatenate([m[len(m) // 2 : 2 * (len(m) // 2)] for m in members])

@@ -31,12 +31,12 @@ SMALLEST_BLOCK = 20
 COVERAGE_BLOCK = 25
 """That of coverage needs more: of heavy tails in 256 dimensions it covered 84 % with blocks of 20."""
 
-DECIDING = 0.3
-"""Precision has an interval where at least this share of the real balls decides it, recall of the generated ones: of separate sets in
-few dimensions some balls at the edge decide, and blocks covered 63 % to 83 %."""
+DECIDING, GROWTH, FEWEST_BALLS = 0.4, 0.35, 5
+"""Where a smaller share of the real balls decides precision (of the generated ones: recall), its interval grows as this power of the
+ratio: of separate sets some balls at the edge decide, and in few dimensions blocks alone covered 63 % to 83 %. At least 5 must."""
 
-DENSE = 20
-"""Density needs so many deciding balls, and half as many samples in them."""
+FEWEST_DENSE, FEWEST_REACHED = 4, 10
+"""Density needs so many deciding balls, and so many samples in real balls."""
 
 INTERVAL = "blocks, for the mean at this n"
 
@@ -64,7 +64,8 @@ def prdc(real: Features, fake: Features, k: int = 5, *, closed: bool = False, in
     fewer than k + 1 points.
 
     Higher is better in all four; density may exceed 1. No interval below 200 samples of either set (coverage: 250), for large
-    k, nor, of precision, recall and density, where few balls decide them, as between sets that hardly overlap; ``note`` says so.
+    k, nor, of precision, recall and density, where a handful of balls decides, as between sets that hardly overlap; ``note``
+    says so.
     """
     reference, samples = feature_pair(real, fake)
     _check_k(k, len(reference), len(samples))
@@ -90,12 +91,16 @@ def prdc(real: Features, fake: Features, k: int = 5, *, closed: bool = False, in
 
 
 def _of_balls(share: Measurement, held: np.ndarray, what: str) -> Measurement:
-    """Without its interval where few of the balls decide it: those differ by chance as blocks of the samples do not show."""
+    """With a wider interval where few of the balls decide it, as blocks of the samples hide how much these differ by chance."""
     deciding = effective(held)
-    if deciding >= DECIDING * len(held):
-        return share
-    note = f"no interval: {deciding:.0f} of {len(held)} {what} examples decide it"
-    return share.replace(low=None, high=None, interval=None, note=note)
+    if deciding < FEWEST_BALLS:
+        note = f"no interval: {deciding:.0f} of {len(held)} {what} examples decide it"
+        return share.replace(low=None, high=None, interval=None, note=note)
+    assert share.low is not None
+    assert share.high is not None
+    factor = max(1.0, DECIDING * len(held) / deciding) ** GROWTH
+    low, high = (share + factor * (end - share) for end in (share.low, share.high))
+    return share.replace(low=max(0.0, low), high=min(1.0, high))
 
 
 def _no_interval(smallest_block: int, k: int) -> str | None:
@@ -207,7 +212,7 @@ def _density(value: float, blocks: np.ndarray, counts: DensityCounts, n: int) ->
     """Between the interval of blocks, whose standard deviation is taken to keep its proportion to the mean, and a jackknife's."""
     centre, variance = _centre_and_variance(blocks)
     deciding = effective(counts.holding)
-    if deciding < DENSE or counts.reached < DENSE / 2:
+    if deciding < FEWEST_DENSE or counts.reached < FEWEST_REACHED:
         note = (
             f"no interval: {counts.reached} of {n} samples are near real ones, and {deciding:.0f} real ones decide it"
         )
@@ -217,6 +222,9 @@ def _density(value: float, blocks: np.ndarray, counts: DensityCounts, n: int) ->
     of_blocks = float(stats.t.ppf(0.975, REPEATS * (BLOCKS - 1))) ** 2 * variance * (value / centre) ** 2
     share = counts.jackknife_share()
     half = np.sqrt((1 - share) * of_blocks + share * counts.jackknife_half_width() ** 2)
+    half *= float(
+        stats.t.ppf(0.975, max(1.0, deciding / 3)) / stats.norm.ppf(0.975)
+    )  # a variance that few balls decide is unsure
     interval = "blocks and jackknife, for the mean at this n"
     return _named("density", value, n, low=max(0.0, value - half), high=value + half, interval=interval)
 

@@ -13,7 +13,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, checked_images, real_numbers, to_numpy, vector
+from bench.metrics.inputs import Features, checked_images, number_vector, real_number, real_numbers, to_numpy
 from bench.metrics.intervals import area_under_roc, mean_of
 from bench.metrics.layers import first_layer, named_with_layer
 from bench.metrics.model_input import model_batches, to_images
@@ -75,6 +75,7 @@ def denoising_gain(originals: Features, noisy: Features, denoised: Features, lev
 
     Higher is better. Raises BenchError for anything but uint8 images of one shape.
     """
+    real_number(level, "level")
     gain = psnr_per_image(originals, denoised) - psnr_per_image(originals, noisy)
     return mean_of(gain, name=f"denoising_gain_{level:g}", unit="dB", direction="higher")
 
@@ -90,13 +91,18 @@ def anomaly_auroc(normal_errors: Features, anomalous_errors: Features) -> Measur
 
     normal_errors ``(m,)``, anomalous_errors ``(n,)``: error of each held-out example. DeLong's interval (logit scale).
 
-    Raises BenchError for what is no vector, or an empty one.
+    Raises BenchError for what is no vector of numbers, an empty one, or one that holds NaN, which is neither larger nor smaller.
     """
-    normal, anomalous = vector(normal_errors, "normal_errors"), vector(anomalous_errors, "anomalous_errors")
+    normal = number_vector(normal_errors, "normal_errors")
+    anomalous = number_vector(anomalous_errors, "anomalous_errors")
     if not (len(normal) and len(anomalous)):
         raise BenchError(
             f"{len(normal)} normal and {len(anomalous)} anomalous errors have no ROC curve; give some of each"
         )
+    for errors, what in ((normal, "normal_errors"), (anomalous, "anomalous_errors")):
+        if np.isnan(errors).any():
+            number = int(np.isnan(errors).argmax())
+            raise BenchError(f"{what} number {number} is NaN, which has no rank; look at that example's reconstruction")
     return area_under_roc(normal, anomalous, name="anomaly_auroc")
 
 
@@ -137,6 +143,15 @@ def _alike(originals: Features, reconstructions: Features) -> tuple[np.ndarray, 
     return first, second
 
 
+def _anomalies(known: np.ndarray, novel: np.ndarray) -> Measurement:
+    """``anomaly_auroc``; NaN, with a note, where a model that diverged rebuilds some example as NaN."""
+    bad, n = int(np.isnan(known).sum() + np.isnan(novel).sum()), len(known) + len(novel)
+    if not bad:
+        return anomaly_auroc(known, novel)
+    note = f"not estimated: {bad} of {n} reconstruction errors are NaN"
+    return Measurement(np.nan, name="anomaly_auroc", n=n, direction="higher", note=note)
+
+
 class Reconstruction(Metric):
     """Reconstruction error of the test set (MSE, PSNR, SSIM, rFD), denoising gain, anomaly detection."""
 
@@ -153,7 +168,7 @@ class Reconstruction(Metric):
         found = [mse(known, rebuilt)]
         if len(novel):
             novel_errors = squared_errors(novel, self._rebuild(evidence, novel))
-            found.append(anomaly_auroc(squared_errors(known, rebuilt), novel_errors))
+            found.append(_anomalies(squared_errors(known, rebuilt), novel_errors))
         if isinstance(data.space, ImageSpace):
             found += self._of_images(evidence, known, rebuilt)
         return found

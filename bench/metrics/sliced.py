@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import whole_number
+from bench.metrics.inputs import seed_number, whole_number
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.neighbours import feature_sets
 from bench.metrics.order import shuffled
@@ -33,7 +33,7 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, directions: int = 500
     directions = whole_number(directions, "directions", 2)
     real, fake = map(shuffled, feature_sets(real, fake))  # blocks of the jackknife must not be kinds of data
     n, m, d = len(real), len(fake), real.shape[1]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_number(seed))
     squares = np.empty((directions, 1 + 2 * BLOCKS))
     offered = min(n, m) >= SMALLEST_N
     centre = real.mean(0, dtype=np.float64)

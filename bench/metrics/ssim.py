@@ -53,7 +53,7 @@ def ms_ssim(first: Features, second: Features, batch_size: int = 256) -> np.ndar
         weights /= weights.sum()
 
     def compare(x: Tensor, y: Tensor) -> Tensor:
-        product = torch.ones(x.shape[:2], dtype=x.dtype)
+        product = torch.ones(x.shape[:2], dtype=x.dtype, device=x.device)
         for scale, weight in enumerate(weights):
             full, contrast = _similarity(x, y)
             term = full if scale == scales - 1 else contrast
@@ -77,7 +77,7 @@ def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def _blur(images: Tensor) -> Tensor:
     """Local Gaussian means at the positions where the window fits."""
     batch, channels, height, width = images.shape
-    position = torch.arange(WINDOW, dtype=images.dtype) - WINDOW // 2
+    position = torch.arange(WINDOW, dtype=images.dtype, device=images.device) - WINDOW // 2
     window = torch.exp(-(position**2) / (2 * 1.5**2))
     window = (window / window.sum()).reshape(1, 1, 1, WINDOW)
     planes = images.reshape(batch * channels, 1, height, width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import real_numbers, to_numpy
+from bench.metrics.inputs import Features, finite, number_vector, real_numbers, to_numpy
 from bench.metrics.intervals import block_jackknife
 from bench.metrics.layers import named_after, widest_layer
 from bench.metrics.order import order_of
@@ -31,6 +32,12 @@ CLEAR_GAP = 6.0
 """Order inf has an interval where the two largest eigenvalues differ by so many standard errors of one."""
 
 ROWS = 4096
+
+ROUNDING = 1e-5
+"""How far entries of a kernel matrix may be from symmetry, and its diagonal from 1."""
+
+NEGATIVE_SHARE = 0.01
+"""The sum of the negative eigenvalues of a kernel matrix may be this share of the sum of all: rounding to 16 bits leaves less."""
 
 Kernel = Literal["cosine"] | Callable[[np.ndarray], np.ndarray]
 
@@ -55,8 +62,8 @@ def vendi_score(
     "The Vendi Score", Friedman and Dieng 2023 (arXiv 2210.02410); orders: "Cousins of the Vendi Score", Pasarkar and
     Dieng 2024 (arXiv 2310.12952).
 
-    Higher is more diverse. Raises BenchError for features that are no finite matrix, for an order or weights that are
-    none, and for a kernel matrix without ones on its diagonal.
+    Higher is more diverse. Raises BenchError for features that are no finite matrix, for an order, weights or a kernel that are
+    none, and for a kernel matrix that is not ``(N, N)``, not symmetric, without ones on its diagonal or not positive semi-definite.
     """
     return vendi_scores(features, (q,), weights, kernel)[q]
 
@@ -69,30 +76,27 @@ def vendi_scores(
 ) -> dict[float, Measurement]:
     """``vendi_score`` of several orders from the same eigenvalues; order -> Measurement (``vendi``, ``vendi_q2`` ...)."""
     array = to_numpy(features)
-    if array.ndim != 2 or len(array) == 0:
-        raise BenchError(f"the Vendi score needs features (N, d) with N > 0, not {array.shape}")
-    array = real_numbers(array, "features")
-    if not np.isfinite(array).all():
-        row = int(np.argmin(np.isfinite(array).all(1)))
-        raise BenchError(
-            f"the Vendi score needs finite features, but row {row} holds NaN or infinity; look at that sample"
-        )
-    if callable(kernel):
-        return _measure(_KernelMatrix(kernel(array), order_of(array)), orders, weights)
+    if array.ndim != 2 or array.size == 0:
+        raise BenchError(f"the Vendi score needs features (N, d) with N > 0 and d > 0, not {array.shape}")
+    array = finite(real_numbers(array, "features"), "features")  # of any size: rows are scaled before they are squared
     n, d = array.shape
+    if callable(kernel):
+        return _measure(_KernelMatrix(_checked_kernel(kernel(array), n), order_of(array)), orders, weights)
+    if kernel != "cosine":
+        raise BenchError(f"the kernel of a Vendi score must be 'cosine' or a function of the features, not {kernel!r}")
     problem = _SecondMoment(array) if d < n else _KernelMatrix(_gram(array), order_of(array))
     return _measure(problem, orders, weights)
 
 
-def vendi_score_from_kernel(matrix: np.ndarray, q: float = 1.0, weights: np.ndarray | None = None) -> Measurement:
+def vendi_score_from_kernel(matrix: Features, q: float = 1.0, weights: np.ndarray | None = None) -> Measurement:
     """``vendi_score`` from a kernel matrix ``(N, N)``, positive semi-definite with unit diagonal."""
-    similarities = np.asarray(matrix, dtype=np.float64)
+    similarities = _checked_kernel(matrix)
     return _measure(_KernelMatrix(similarities, _order_of_kernel(similarities)), (q,), weights)[q]
 
 
 def diversity_of_order(eigenvalues: Tensor, q: float) -> float:
     """exp of the Rényi entropy of order ``q`` of non-negative eigenvalues with sum 1 (Hill number)."""
-    if isinstance(q, str) or not q > 0:
+    if not isinstance(q, Real) or not q > 0:
         raise BenchError(f"the order q of a Vendi score must be positive, not {q}")
     smallest = len(eigenvalues) * torch.finfo(torch.float64).eps * float(eigenvalues.max())
     p = eigenvalues[eigenvalues > smallest]  # what is below is rounding, and small orders would count it
@@ -109,15 +113,8 @@ class _KernelMatrix:
     def __init__(self, matrix: np.ndarray, order: np.ndarray) -> None:
         """order: a random one ``(N,)`` of the samples, for the blocks."""
         self.order = order
-        self.matrix = torch.as_tensor(np.asarray(matrix, dtype=np.float64))
-        n = len(self.matrix)
-        if self.matrix.shape != (n, n) or n == 0:
-            raise BenchError(f"a kernel matrix must be square, not {tuple(self.matrix.shape)}")
-        if not self.matrix.isfinite().all():
-            raise BenchError("a kernel matrix must be finite, but it holds NaN or infinity; look at the kernel")
-        if not torch.allclose(self.matrix.diagonal(), torch.ones(n, dtype=torch.float64), atol=1e-6):
-            raise BenchError("a kernel matrix for the Vendi score must have ones on its diagonal")
-        self.n = n
+        self.matrix = torch.from_numpy(matrix)
+        self.n = len(matrix)
 
     def eigenvalues(self, weights: np.ndarray | None) -> Tensor:
         if weights is None:
@@ -172,10 +169,26 @@ def _block_of(order: np.ndarray) -> np.ndarray:
     return blocks
 
 
+def _checked_kernel(matrix: Features, n: int | None = None) -> np.ndarray:
+    """float64 ``(N, N)`` where it is finite, symmetric and has ones on its diagonal, else BenchError. n: N, where it is known."""
+    array = to_numpy(matrix)
+    rows = len(array) if n is None and array.ndim else n
+    if array.shape != (rows, rows) or array.size == 0:
+        wanted = "square, (N, N)" if n is None else f"({n}, {n}), as there are {n} rows of features"
+        raise BenchError(f"a kernel matrix must be {wanted}, not {array.shape}")
+    array = np.ascontiguousarray(real_numbers(array, "a kernel matrix"), dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise BenchError("a kernel matrix must be finite, but it holds NaN or infinity; look at the kernel")
+    if not np.allclose(array.diagonal(), 1, atol=ROUNDING):
+        raise BenchError("a kernel matrix for the Vendi score must have ones on its diagonal")
+    blocks = [slice(start, start + ROWS) for start in range(0, len(array), ROWS)]
+    if not all(np.allclose(array[block], array[:, block].T, atol=ROUNDING) for block in blocks):
+        raise BenchError("a kernel matrix must be symmetric, k(x, y) = k(y, x), but it is not; look at the kernel")
+    return array
+
+
 def _order_of_kernel(matrix: np.ndarray) -> np.ndarray:
     """An order of samples by how similar they are to the others, which is all that a kernel matrix tells of them."""
-    if matrix.ndim != 2:
-        return np.arange(len(matrix))  # refused where it is used
     return order_of(np.stack([matrix.mean(1), (matrix**2).mean(1)], axis=1))
 
 
@@ -196,7 +209,14 @@ def _gram(features: np.ndarray) -> np.ndarray:
 
 def _spectrum(matrix: Tensor) -> Tensor:
     """Eigenvalues of a positive semi-definite matrix, given by its lower triangle, clamped at 0 and made to sum to 1."""
-    values = torch.linalg.eigvalsh(matrix, UPLO="L").clamp_min(0)
+    values = torch.linalg.eigvalsh(matrix, UPLO="L")
+    negative = -float(values.clamp_max(0).sum())
+    if negative > NEGATIVE_SHARE * float(values.sum()):
+        raise BenchError(
+            f"a kernel matrix must be positive semi-definite, but eigenvalues down to {float(values[0]):.3g} are negative "
+            f"(where all sum to {float(values.sum()):.3g}); look at the kernel"
+        )
+    values = values.clamp_min(0)
     return values / values.sum()
 
 
@@ -241,9 +261,9 @@ def _with_interval(q: float, value: float, n: int, left_out: list[Tensor], reaso
 
 
 def _probabilities(weights: np.ndarray, n: int) -> np.ndarray:
-    p = np.asarray(weights, dtype=np.float64)
-    if p.shape != (n,) or (p < 0).any() or not p.sum() > 0:
-        raise BenchError(f"Vendi weights must be {n} non-negative numbers with a positive sum")
+    p = number_vector(weights, "weights")
+    if len(p) != n or not np.isfinite(p).all() or (p < 0).any() or not 0 < p.sum() < np.inf:
+        raise BenchError(f"Vendi weights must be {n} non-negative finite numbers with a positive sum")
     return p / p.sum()
 
 

@@ -23,10 +23,11 @@ def checked_moments(mean: ArrayLike, covariance: ArrayLike, what: str) -> tuple[
     eigenvalue is not checked: it would cost as much as a distance.)
     """
     mu, sigma = np.atleast_1d(np.asarray(mean)), np.atleast_2d(np.asarray(covariance))
-    if not {mu.dtype.kind, sigma.dtype.kind} <= set("fiu") or mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+    shaped = mu.ndim == 1 and len(mu) > 0 and sigma.shape == (len(mu), len(mu))
+    if not shaped or not {mu.dtype.kind, sigma.dtype.kind} <= set("fiu"):
         raise BenchError(
             f"{what} have a mean of shape {mu.shape} ({mu.dtype}) and a covariance of shape {sigma.shape} ({sigma.dtype}), which are "
-            "no mean and covariance: they must be numbers, (d,) and (d, d)"
+            "no mean and covariance: they must be numbers, (d,) and (d, d) with d > 0"
         )
     mu, sigma = mu.astype(np.float64, copy=False), sigma.astype(np.float64, copy=False)
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):

@@ -118,3 +118,17 @@ def test_wrong_input_is_said():
     with pytest.raises(BenchError, match="k = 5"):
         clipped_density(np.zeros((6, 2)), np.zeros((6, 2)))
     assert clipped_coverage(np.random.default_rng(6).normal(size=(50, 2)), np.zeros((20, 2))).low is None
+
+
+def test_few_good_samples_have_an_interval_that_is_not_empty():
+    rng = np.random.default_rng()
+    real = rng.normal(size=(200, 5))
+    far = rng.normal(size=(100, 5)) + 50
+    none = clipped_density(real, far)
+    assert (float(none), none.low) == (0, 0)
+    assert 0.02 < none.high < 0.1
+    some = clipped_density(real, np.vstack([rng.normal(size=(3, 5)), far[:97]]))
+    assert some.low < some < some.high
+    coverage = clipped_coverage(real, far)
+    assert (float(coverage), coverage.low) == (0, None)
+    assert "only 0 of 100 samples are near real ones" in coverage.note

@@ -216,6 +216,21 @@ def test_wrong_statistics_are_one_sentence(statistics, says):
         frechet_distance_from_stats(*statistics)
 
 
+@pytest.mark.parametrize("wrong", [[], [[1.0, 0.0], [1.0]], np.zeros((0, 0)), torch.eye(2).to_sparse(), "text", None])
+def test_what_is_no_covariance_is_one_sentence(wrong):
+    for statistics in ((np.zeros(2), wrong, np.zeros(2), np.eye(2)), (np.zeros(0), np.eye(2), np.zeros(0), wrong)):
+        with pytest.raises(BenchError):
+            frechet_distance_from_stats(*statistics)
+    with pytest.raises(BenchError):
+        frechet_distance_from_stats(np.zeros(0), np.zeros((0, 0)), np.zeros(0), np.zeros((0, 0)))
+
+
+def test_statistics_may_be_tensors_within_training():
+    mean, covariance = torch.ones(3, requires_grad=True), torch.eye(3, requires_grad=True)
+    found = frechet_distance_from_stats(mean, 2 * covariance, np.zeros(3), np.eye(3))
+    assert float(found) == pytest.approx(3 + 3 * (np.sqrt(2) - 1) ** 2)
+
+
 def test_the_intercept_of_an_exact_line_is_found():
     sizes = subset_sizes(5000, 64, 15)
     assert sizes[0] == 500

@@ -112,5 +112,5 @@ def test_kernel_distance_with_diverged_samples():
     found, due = kernel_distance(real, fake), kernel_distance(real.astype(np.float64), fake.astype(np.float64))
     assert float(found) == pytest.approx(float(due), rel=1e-9)
     assert [found.low, found.high] == pytest.approx([due.low, due.high], rel=1e-9)
-    huge = kernel_distance(real * 1e20, fake.astype(np.float64) * 1e40)
+    huge = kernel_distance(real * 1e20, fake.astype(np.float64) * 1e30)
     assert huge.low is None or np.isfinite([huge.low, huge.high]).all()

@@ -49,7 +49,10 @@ def test_no_interval_where_none_can_be_given():
     assert broken.low is None
     assert "1 of 41" in broken.note
     constant = mean_of(np.full(40, 2.5), name="m")
-    assert (constant.low, float(constant), constant.high) == (2.5, 2.5, 2.5)
+    assert (constant.low, float(constant), constant.note) == (None, 2.5, "no interval: all 40 values are equal")
+    rare = mean_of([0.0] * 91 + [1.0, 2.0, 3.0] * 3, name="m")
+    assert (rare.low, rare.note) == (None, "no interval: all but 9 of 100 values are equal")
+    assert mean_of([0.0] * 90 + [1.0, 2.0] * 5, name="m").low is not None
 
 
 def test_ratio_of_means_covers():

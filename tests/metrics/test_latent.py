@@ -106,6 +106,22 @@ def test_the_batch_size_does_not_matter(sampling, mapping):
         length(0)
 
 
+@pytest.mark.parametrize("steps", [0, -1, 2.5, "8"])
+def test_paths_have_steps(steps):
+    z = torch.randn(4, 3)
+    with pytest.raises(BenchError, match="steps must be"):
+        interpolation_smoothness(torch.sin, z, z + 1, steps=steps)
+    with pytest.raises(BenchError, match="steps must be"):
+        path_linearity(torch.sin, torch.sin, z, z + 1, steps=steps)
+
+
+def test_the_ends_of_paths_are_tensors_that_can_be_divided():
+    z = torch.arange(12).reshape(4, 3)
+    for wrong in (z, z.numpy()):
+        with pytest.raises(BenchError, match="tensors of floating-point numbers"):
+            interpolation_smoothness(torch.sin, wrong, wrong + 1)
+
+
 def test_the_face_crop_sees_only_the_face():
     def picture(z):
         image = torch.zeros(len(z), 1, 16, 16, dtype=z.dtype)

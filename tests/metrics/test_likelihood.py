@@ -84,6 +84,31 @@ def test_the_kind_is_in_every_name_and_a_wrong_kind_is_refused():
         bits_per_dim(nats, 64, "bound")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("nats", [np.linspace(-1, 300, 40), np.linspace(-300, -1, 40), np.zeros(40)])
+def test_what_is_no_code_length_is_not_compared_with_png(nats, digits):
+    with pytest.raises(BenchError, match="no lengths of a code"):
+        compression_vs_png(nats, np.full(40, 100.0), "exact")
+
+    class Given:
+        nll_kind = "exact"
+
+        def nll(self, x):
+            return torch.from_numpy(nats[: len(x)])
+
+    space = ImageSpace(1, 8, 8)
+    found = Likelihood().measure(evidence(Data("digits", space, digits[:40], digits[:40]), Given()))
+    assert [m.name for m in found] == ["bits_per_dim_exact", "compression_vs_png_exact"]
+    assert np.isfinite(float(found[0]))
+    assert math.isnan(found[1])
+    assert (found[1].low, "below 0" in found[1].note, found[1].n) == (None, True, 40)
+
+
+@pytest.mark.parametrize("dimensions", [0, -3, 2.5, "64"])
+def test_dimensions_are_counted(dimensions):
+    with pytest.raises(BenchError, match="dimensions must be"):
+        bits_per_dim(np.ones(40), dimensions, "exact")
+
+
 def test_bits_per_dim_closed_form_and_order():
     nats = np.full(40, 100 * math.log(2))
     assert float(bits_per_dim(nats, 50, "exact")) == pytest.approx(2)
@@ -106,7 +131,8 @@ def test_gaussian_nll_and_divergence_have_their_closed_forms():
     assert found["kl_from_truth_exact"].low <= 2.5 <= found["kl_from_truth_exact"].high
     assert found["kl_from_truth_exact"].high - found["kl_from_truth_exact"].low < 0.15
     perfect = kl_from_truth(-data.truth.log_prob(x), data.truth.log_prob(x), "exact")
-    assert (perfect.low, perfect.high) == (0, 0)
+    assert (float(perfect), perfect.low) == (0, None)
+    assert "all 20000 values are equal" in perfect.note
 
 
 def test_nll_of_vectors_is_in_nats():

@@ -69,6 +69,41 @@ def test_hopeless_samples_are_no_error():
         mixture_modes(np.zeros((5, 3)), ring.centers, ring.std)
 
 
+@pytest.mark.parametrize(
+    ("samples", "centers", "std"),
+    [
+        (np.zeros((5, 2)), np.zeros((0, 2)), 1.0),
+        (np.zeros((5, 0)), np.zeros((3, 0)), 1.0),
+        (np.full((5, 2), "a"), np.zeros((3, 2)), 1.0),
+        (np.zeros((5, 2)), np.zeros((3, 2)) + 1j, 1.0),
+        (np.zeros((5, 2)), np.zeros((3, 2)), 0.0),
+        (np.zeros((5, 2)), np.zeros((3, 2)), float("nan")),
+        (np.zeros((5, 2)), np.zeros((3, 2)), "wide"),
+    ],
+)
+def test_what_is_no_mixture_is_refused(samples, centers, std):
+    with pytest.raises(BenchError):
+        mixture_modes(samples, centers, std)
+
+
+@pytest.mark.parametrize(
+    "given", [np.full(6, 12), np.full(6, -1), np.zeros(6), np.zeros(5, np.int64), np.zeros((6, 1), np.int64)]
+)
+def test_a_classifier_that_gives_no_digits_is_refused(given):
+    with pytest.raises(BenchError, match="digits that classify gave"):
+        stacked_modes(np.zeros((6, 8, 8, 3), np.uint8), lambda images: given)
+
+
+@pytest.mark.parametrize("wrong", [[-1, 0, 1], [0.0, 1.0, 2.0], [0, 1, 4], [[0], [1], [2]], ["a", "b", "c"]])
+def test_levels_that_are_none_are_refused(wrong):
+    right = np.array([0, 1, 3])
+    for fake, real in ((np.array(wrong), right), (right, np.array(wrong))):
+        with pytest.raises(BenchError, match="levels of 'shape' of the"):
+            factor_coverage({"shape": fake}, {"shape": real}, {"shape": 4})
+    with pytest.raises(BenchError, match="number of levels"):
+        factor_coverage({"shape": right}, {"shape": right}, {"shape": 4.0})
+
+
 def test_mode_kl_closed_forms_and_coverage():
     assert float(mode_kl(np.array([10, 0, 0, 0]))) == pytest.approx(math.log(4))
     assert float(mode_kl(np.array([5, 5, 5, 5]))) == pytest.approx(0)

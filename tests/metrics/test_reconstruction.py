@@ -131,6 +131,33 @@ def test_a_held_out_class_is_found_by_its_error():
     assert anomaly_auroc(same[:50], same[50:]).low < 0.5 < anomaly_auroc(same[:50], same[50:]).high
 
 
+def test_an_error_that_is_nan_has_no_rank():
+    errors = np.arange(30.0)
+    spoilt = np.where(errors == 7, np.nan, errors)
+    with pytest.raises(BenchError, match="normal_errors number 7 is NaN"):
+        anomaly_auroc(spoilt, errors)
+    with pytest.raises(BenchError, match="anomalous_errors number 7 is NaN"):
+        anomaly_auroc(errors, spoilt)
+    assert float(anomaly_auroc(errors, np.full(30, np.inf))) == 1
+
+
+def test_a_model_that_diverged_has_no_auroc_and_a_note():
+    x = np.random.default_rng(8).normal(size=(80, 3)).astype(np.float32)
+    labels = np.arange(80) % 2
+    data = Data("v", VectorSpace(3), x[labels == 0], x, labels[labels == 0], labels)
+
+    class Diverged:
+        def reconstruct(self, given):
+            return torch.where(given > 1, torch.nan, given)
+
+    found = {m.name: m for m in Reconstruction().measure(evidence(data, Diverged()))}
+    assert np.isnan(found["anomaly_auroc"])
+    assert found["anomaly_auroc"].low is None
+    assert "reconstruction errors are NaN" in found["anomaly_auroc"].note
+    assert found["anomaly_auroc"].n == 80
+    assert "NaN" in found["reconstruction_mse"].note
+
+
 def test_rfd_is_named_after_its_features_and_falls_with_a_wider_bottleneck():
     pytest.importorskip("bench.metrics.frechet")
     data = digits_with_class_held_out()

@@ -122,6 +122,19 @@ def test_other_kernels():
     assert float(vendi_score(np.zeros((80, 4)), kernel=gaussian)) == pytest.approx(1)
 
 
+def test_kernel_matrices_may_be_rounded_and_may_be_tensors():
+    x = np.random.default_rng(11).normal(size=(300, 8))
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    due = float(vendi_score(x, q=2))
+    rows = unit.astype(np.float32)
+    assert float(vendi_score_from_kernel(rows @ rows.T, q=2)) == pytest.approx(due, rel=1e-5)
+    half = (unit @ unit.T).astype(np.float16)
+    np.fill_diagonal(half, 1)
+    assert float(vendi_score_from_kernel(half, q=2)) == pytest.approx(due, rel=1e-2)
+    tensor = torch.from_numpy(unit @ unit.T).requires_grad_()
+    assert float(vendi_score_from_kernel(tensor, q=2)) == pytest.approx(due, rel=1e-9)
+
+
 def test_the_interval_is_for_the_distribution_and_covers():
     rng = np.random.default_rng(8)
     scale = np.arange(1, 17) ** -0.6
@@ -155,6 +168,17 @@ def test_wrong_input_is_said():
         (lambda: vendi_score(x, q=0), "positive"),
         (lambda: vendi_score(x, weights=np.ones(4)), "5 non-negative"),
         (lambda: vendi_score_from_kernel(2 * np.eye(3)), "ones on its diagonal"),
+        (lambda: vendi_score(np.ones((3, 0))), "d > 0"),
+        (lambda: vendi_score(x, q=None), "positive"),  # type: ignore[arg-type]
+        (lambda: vendi_score(x, kernel="rbf"), "'cosine' or a function"),  # type: ignore[arg-type]
+        (lambda: vendi_score(x, weights=np.array([1, np.inf, 2, 1, 1])), "5 non-negative finite"),
+        (lambda: vendi_score(x, kernel=lambda rows: np.eye(4)), r"must be \(5, 5\)"),
+        (lambda: vendi_score(x, kernel=lambda rows: np.eye(5) + np.eye(5, k=1) / 2), "symmetric"),
+        (lambda: vendi_score_from_kernel(np.eye(3) + 1e-3 * np.eye(3, k=1)), "symmetric"),
+        (lambda: vendi_score_from_kernel(np.ones((3, 4))), "square"),
+        (lambda: vendi_score_from_kernel(np.full((2, 2), np.nan)), "finite"),
+        (lambda: vendi_score_from_kernel(np.array([[1, 0.9, -0.9], [0.9, 1, 0.9], [-0.9, 0.9, 1]])), "semi-definite"),
+        (lambda: vendi_score_from_kernel(np.array([[1.0, 2.0], [2.0, 1.0]])), "semi-definite"),
     ):
         with pytest.raises(BenchError, match=words):
             call()
