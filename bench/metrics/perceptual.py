@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.errors import BenchError, did_you_mean
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.inputs import Features, checked_images, vector
+from bench.metrics.inputs import Features, checked_images, vector, whole_number
 from bench.metrics.intervals import mean_of
 from bench.metrics.order import order_of, sampled
 from bench.metrics.ssim import WINDOW, ms_ssim, ms_ssim_scales
@@ -172,13 +172,18 @@ class MSSSIMDiversity(Metric):
     needs = frozenset({"images"})
     smallest: ClassVar[int] = WINDOW
 
+    def __init__(self, pairs: int | None = None) -> None:
+        """pairs: how many are looked at; default as many as can be formed."""
+        self.pairs = None if pairs is None else whole_number(pairs, "pairs", 1)
+
     def measure(self, evidence: Evidence) -> list[Measurement]:
         images = evidence.samples
         if min(images.shape[1:3]) < self.smallest:
             return []
-        found = [ms_ssim_diversity(images, seed=evidence.seed)]
+        pairs = None if self.pairs is None else min(self.pairs, len(images) // 2)
+        found = [ms_ssim_diversity(images, None, pairs, evidence.seed)]
         if evidence.sample_labels is not None:
-            found.append(ms_ssim_diversity(images, evidence.sample_labels, seed=evidence.seed))
+            found.append(ms_ssim_diversity(images, evidence.sample_labels, pairs, evidence.seed))
         return found
 
 

@@ -203,4 +203,4 @@ def test_measurements_say_what_they_are():
     four = ["precision", "recall", "density", "coverage"]
     assert names("raw", {"raw": 4}) == [f"{name}_raw" for name in four]
     assert names("net", {"final": 4, "mid": 4, "logits": 4}) == [f"{name}_net_mid" for name in four]
-    assert names("net", {"final": 4, "mid": 4}, layer="final", k=3) == [f"{name}_net" for name in four]
+    assert names("net", {"final": 4, "mid": 4}, layer="final", k=3) == [f"{name}_k3_net" for name in four]
