@@ -42,9 +42,9 @@ def may_measure(name: str, metrics: Sequence[str], extractors: Sequence[str]) ->
     if owner not in metrics:
         return not all_known
     rest = name[len(stem) + 1 :]
-    if any(_begins(rest, ending) for ending in own):
+    if any(_holds(rest, ending) for ending in own):
         return True
-    return not any(_begins(rest, ending) for ending in registered) and not _near(rest, own)
+    return not any(_holds(rest, ending) for ending in registered) and not _near(rest, own)
 
 
 def likely_names(metrics: Sequence[str], extractors: Sequence[str]) -> list[str]:
@@ -62,6 +62,11 @@ def _endings(extractors: Iterable[str]) -> list[str]:
 
 def _begins(name: str, stem: str) -> bool:
     return name == stem or name.startswith(f"{stem}_")
+
+
+def _holds(rest: str, ending: str) -> bool:
+    """Whether the extractor stands in what follows the stem; settings may come before it (``k3_effnetlite0``)."""
+    return f"_{ending}_" in f"_{rest}_"
 
 
 def _near(name: str, known: Sequence[str]) -> bool:

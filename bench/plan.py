@@ -233,7 +233,12 @@ def check_models(trials: list[Trial]) -> None:
     take their options. Imports them all."""
     for first in trials[:1]:  # all trials of a suite are scored alike
         for part in first.metrics:
-            check_parameters(f"suite '{first.suite}': metric '{part.name}'", registry.load(part.target), part.options)
+            owner, metric = f"suite '{first.suite}': metric '{part.name}'", registry.load(part.target)
+            check_parameters(owner, metric, part.options)
+            try:
+                metric(**part.options)
+            except BenchError as error:
+                raise BenchError(f"{owner}: {error}") from None
         for part in first.extractors:
             check_parameters(
                 f"suite '{first.suite}': extractor '{part.name}'", registry.load(part.target), part.options

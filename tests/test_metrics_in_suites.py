@@ -82,7 +82,7 @@ DUE = {
     "collapsed_dataset_classifier", "fld_dataset_classifier", "sliced_w2_dataset_classifier",
     "rfd_dataset_classifier", "reconstruction_psnr", "denoising_gain_0.25", "bits_per_dim_exact",
     "compression_vs_png_exact", "intra_fd_dataset_classifier", "classification_accuracy_score",
-    "condition_consistency", "ppl_z_full_l2", "ppl_w_full_l2", "codes_used", "path_linearity", "ms_ssim_diversity_within", "pdist_effnetlite0_diversity",
+    "condition_consistency", "ppl_z_full_l2", "ppl_w_full_eps0.001_l2", "codes_used", "path_linearity", "ms_ssim_diversity_within", "pdist_effnetlite0_diversity",
     "pdist_effnetlite0_diversity_within", "accuracy_dataset_classifier",
 }  # fmt: skip
 

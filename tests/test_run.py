@@ -379,6 +379,8 @@ def test_wrong_model_options_and_spaces_stop_before_training(place):
     assert "option 'pause' is 'long', but it should be a valid number" in bench(place, "run", "tiny", code=2).stderr
     config.write_text(CONFIG.replace('metrics = ["reconstruction"]', 'metrics = [{ name = "prdc", k = 2.5 }]', 1))
     assert "metric 'prdc': option 'k' is 2.5" in bench(place, "run", "tiny", code=2).stderr
+    config.write_text(CONFIG.replace('metrics = ["reconstruction"]', 'metrics = [{ name = "prdc", k = 0 }]', 1))
+    assert "metric 'prdc': k must be at least 1, not 0" in bench(place, "run", "tiny", code=2).stderr
     config.write_text(CONFIG.replace('metrics = ["reconstruction"]', 'metrics = [{ name = "prdc", kk = 3 }]', 1))
     assert "metric 'prdc' has no option 'kk'; did you mean" in bench(place, "run", "tiny", code=2).stderr
     config.write_text(CONFIG.replace('extractor = "none"', 'extractor = { name = "effnetlite0", size = 3 }', 1))

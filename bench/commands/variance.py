@@ -77,7 +77,8 @@ def measured(records: list[Record], metrics: list[str] | None) -> list[str]:
     from bench.report.write import rank_by
 
     known = {f.name for record in records for f in record.measurements if f.source not in ("cost", "extractor")}
-    default = rank_by(records) or next((name for name in sorted(known) if name.startswith("kid_")), None)
+    distances = sorted((name for name in known if name.startswith("kid_")), key=lambda name: (name[4].isdigit(), name))
+    default = rank_by(records) or next(iter(distances), None)  # that of all pairs before one of subsets
     names = metrics or ([default] if default else [])
     if not names:
         raise BenchError("these records rank by nothing; name a measurement with --metrics")

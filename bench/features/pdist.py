@@ -75,6 +75,14 @@ class PerceptualDistance(abc.ABC):
         d grows with the image's area: some 10^5 numbers for 64 x 64 pixels.
         """
         check_images(images)
+        return self._embedded(images)
+
+    def of_pixels(self, first: Tensor, second: Tensor) -> Tensor:
+        """Distances ``(B,)`` of images that were not rounded to 8 bits: float ``(B, H, W, 1 or 3)``, grey levels from 0 to 255 (beyond
+        them cut)."""
+        return (self._embedded(first) - self._embedded(second)).square().sum(1)
+
+    def _embedded(self, images: Tensor) -> Tensor:
         with torch.inference_mode(), exact_float32():
             parts = []
             for maps, weight in zip(self.maps(images), self.weights()):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 import numpy as np
 from scipy import stats
@@ -14,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import seed_number, whole_number
-from bench.metrics.layers import named_after, widest_layer
+from bench.metrics.layers import first_layer, named_after, with_setting
 from bench.metrics.neighbours import feature_sets
 from bench.metrics.order import sampled
 from bench.record import Direction, Measurement
@@ -148,11 +147,22 @@ class Bins(Metric):
 
     paper = "On GANs and GMMs, Richardson, Weiss 2018 (arXiv 1805.12462)"
     needs = frozenset({"features", "train"})
-    most_bins: ClassVar[int] = 100
+
+    def __init__(self, layer: str | None = None, bins: int = 100) -> None:
+        """layer: default the widest. bins: how many, but no more than leave ten rows of each set in one; other than 100 they stand in the names
+        (``ndb_bins50_*``)."""
+        self.layer, self.bins = layer, whole_number(bins, "bins", 2)
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        layer = widest_layer(evidence)
+        layer = first_layer(evidence, self.layer, ())
         train, real, fake = (evidence.features(split, layer) for split in ("train", "real", "fake"))
-        bins = max(2, min(self.most_bins, min(len(real), len(fake), len(train)) // (2 * SAMPLES_PER_BIN)))
+        bins = max(2, min(self.bins, min(len(real), len(fake), len(train)) // (2 * SAMPLES_PER_BIN)))
         found = ndb(real, fake, bins, train, evidence.seed)
-        return [m.replace(name=named_after(m.name, evidence, layer)) for m in found]
+        few = f"{bins} bins of {self.bins}: more would hold too few samples" if bins < self.bins else None
+        return [
+            m.replace(
+                name=named_after(with_setting(m.name, "bins", self.bins, 100), evidence, layer),
+                note="; ".join(filter(None, [few, m.note])) or None,
+            )
+            for m in found
+        ]

@@ -121,13 +121,17 @@ class ConditionalQuality(Metric):
     paper = "Classification Accuracy Score for Conditional Generative Models, Ravuri, Vinyals 2019 (arXiv 1905.10887)"
     needs = frozenset({"images", "labels", "sample_labels"})
 
+    def __init__(self, layer: str | None = None) -> None:
+        """layer: of the distance within classes; default as of ``frechet``."""
+        self.layer = layer
+
     def measure(self, evidence: Evidence) -> list[Measurement]:
         data, conditions = evidence.data, evidence.sample_labels
         if conditions is None or data.train_labels is None or data.test_labels is None:
             return []
         found = []
         if evidence.layers:
-            layer = first_layer(evidence, None, ("mid", "final", "pool"))
+            layer = first_layer(evidence, self.layer, ("mid", "final", "pool"))
             real, fake = (evidence.features(split, layer) for split in ("real", "fake"))
             distance = intra_class_fd(real, data.test_labels, fake, conditions)
             found.append(distance.replace(name=named_with_layer(distance.name, evidence, layer)))

@@ -24,8 +24,12 @@ class CLIPDistance(Metric):
     paper = "Rethinking FID: Towards a Better Evaluation Metric for Image Generation, Jayasumana et al. 2024 (arXiv 2401.09603)"
     needs = frozenset({"features"})
 
+    def __init__(self, layer: str | None = None) -> None:
+        """layer: default ``embedding`` where there is one, else ``final``, ``pool`` or the widest."""
+        self.layer = layer
+
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        layer = first_layer(evidence, None, ("embedding", "final", "pool"))
+        layer = first_layer(evidence, self.layer, ("embedding", "final", "pool"))
         real, fake = (unit_rows(evidence.features(split, layer)) for split in ("real", "fake"))
         found = [cmmd(real, fake), cmmd(real, fake, unbiased=True)]
         if evidence.extractor == PUBLISHED_WITH:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import ClassVar
 
 import numpy as np
 from scipy import stats
@@ -13,7 +12,7 @@ from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import whole_number
 from bench.metrics.intervals import FEWEST_DIFFERENT, SMALLEST_N, differing, mean_of
-from bench.metrics.layers import named_after, widest_layer
+from bench.metrics.layers import first_layer, named_after, with_setting
 from bench.metrics.manifold import Points, balls_around
 from bench.metrics.neighbours import feature_sets, nearest
 from bench.metrics.order import shuffled
@@ -154,10 +153,13 @@ class Clipped(Metric):
         "Enhanced Generative Model Evaluation with Clipped Density and Coverage, Salvy et al. 2026 (arXiv 2507.01761)"
     )
     needs = frozenset({"features"})
-    k: ClassVar[int] = 5
+
+    def __init__(self, layer: str | None = None, k: int = 5) -> None:
+        """layer: default the widest. k: nearest neighbours; other than 5 they stand in the names (``clipped_density_k3_*``)."""
+        self.layer, self.k = layer, whole_number(k, "k", 1)
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        layer = widest_layer(evidence)
+        layer = first_layer(evidence, self.layer, ())
         real, fake = (evidence.features(split, layer) for split in ("real", "fake"))
         found = [clipped_density(real, fake, self.k), clipped_coverage(real, fake, self.k)]
-        return [m.replace(name=named_after(m.name, evidence, layer)) for m in found]
+        return [m.replace(name=named_after(with_setting(m.name, "k", self.k, 5), evidence, layer)) for m in found]

@@ -13,7 +13,7 @@ import numpy as np
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.bins import ONE_BIN, histograms
 from bench.metrics.intervals import newcombe
-from bench.metrics.layers import named_after, widest_layer
+from bench.metrics.layers import first_layer, named_after
 from bench.metrics.neighbours import feature_sets, nearest
 from bench.metrics.order import sampled
 from bench.record import Measurement
@@ -147,8 +147,12 @@ class Collapse(Metric):
     paper = "On GANs and GMMs, Richardson, Weiss 2018 (arXiv 1805.12462)"
     needs = frozenset({"features", "train"})
 
+    def __init__(self, layer: str | None = None) -> None:
+        """layer: default the widest."""
+        self.layer = layer
+
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        layer = widest_layer(evidence)
+        layer = first_layer(evidence, self.layer, ())
         train, real, fake = (evidence.features(split, layer) for split in ("train", "real", "fake"))
         missing, repeated = collapse_evidence(real, fake, train, evidence.seed)
         data, pixels = evidence.data, None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
-from bench.metrics.layers import named_after, widest_layer
+from bench.metrics.layers import first_layer, named_after
 from bench.metrics.manifold import squared_distances
 from bench.metrics.neighbours import feature_sets
 from bench.metrics.order import sampled, shuffled
@@ -181,8 +181,12 @@ class FeatureLikelihood(Metric):
     paper = "Feature Likelihood Divergence, Jiralerspong et al. 2023 (arXiv 2302.04440)"
     needs = frozenset({"features", "train"})
 
+    def __init__(self, layer: str | None = None) -> None:
+        """layer: default the widest."""
+        self.layer = layer
+
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        layer = widest_layer(evidence)
+        layer = first_layer(evidence, self.layer, ())
         train, test, fake = (evidence.features(split, layer) for split in ("train", "real", "fake"))
         found = [fld(train, test, fake), fld_gap(train, test, fake)]
         return [m.replace(name=named_after(m.name, evidence, layer)) for m in found]

@@ -6,7 +6,8 @@ from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.frechet import frechet_distances
 from bench.metrics.frechet_infinity import fid_infinity
-from bench.metrics.layers import first_layer, named_with_layer
+from bench.metrics.inputs import whole_number
+from bench.metrics.layers import first_layer, named_with_layer, with_setting
 from bench.record import Measurement
 
 SPATIAL = "spatial"
@@ -20,16 +21,17 @@ class FrechetInfinity(Metric):
     )
     needs = frozenset({"features"})
 
-    def __init__(self, layer: str | None = None) -> None:
-        """layer: as of ``frechet``."""
-        self.layer = layer
+    def __init__(self, layer: str | None = None, points: int = 15) -> None:
+        """layer: as of ``frechet``. points: of the line; other than 15 they stand in the name (``fid_infinity_points10``)."""
+        self.layer, self.points = layer, whole_number(points, "points", 2)
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
         layer = first_layer(evidence, self.layer, ("mid", "final", "pool"))
         real, fake = (evidence.features(split, layer) for split in ("real", "fake"))
-        measured = fid_infinity(real, fake, evidence.seed)
+        measured = fid_infinity(real, fake, evidence.seed, self.points)
         standard = evidence.extractor == "inception" and layer == "pool"
-        return [measured.replace(name="fid_infinity" if standard else named_with_layer(measured.name, evidence, layer))]
+        name = with_setting("fid_infinity" if standard else measured.name, "points", self.points, 15)
+        return [measured.replace(name=name if standard else named_with_layer(name, evidence, layer))]
 
 
 class SpatialFrechet(Metric):

@@ -17,7 +17,7 @@ from scipy import stats
 from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import Features, feature_matrix, seed_number, whole_number
-from bench.metrics.layers import LOGITS
+from bench.metrics.layers import LOGITS, with_setting
 from bench.metrics.order import order_of
 from bench.record import Measurement
 
@@ -102,9 +102,14 @@ class InceptionScore(Metric):
     paper = "Improved Techniques for Training GANs, Salimans et al. 2016 (arXiv 1606.03498)"
     needs = frozenset({"logits"})
 
-    def __init__(self, splits: int = 10) -> None:
-        self.splits = splits
+    def __init__(self, splits: int = 10, shuffle: int | Literal["content", "none"] = "content") -> None:
+        """splits: other than 10 they stand in the name (``is_splits1_*``). shuffle: how rows come into them, by their ``content``, by a seed as in
+        torch-fidelity (``is_seed2020_*``), or as they stand (``none``)."""
+        self.splits = whole_number(splits, "splits", 1)
+        self.shuffle = shuffle if shuffle in ("content", "none") else whole_number(shuffle, "shuffle", 0)
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        measured = inception_score(evidence.features("fake", LOGITS), self.splits)
-        return [measured.replace(name=f"is_{evidence.extractor}")]
+        seed: Seed = None if self.shuffle == "none" else self.shuffle
+        measured = inception_score(evidence.features("fake", LOGITS), self.splits, seed)
+        name = with_setting(with_setting("is", "splits", self.splits, 10), "seed", self.shuffle, "content")
+        return [measured.replace(name=f"{name}_{evidence.extractor}")]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -17,13 +18,18 @@ from bench.metrics.inputs import real_number, seed_number, whole_number
 from bench.metrics.intervals import SMALLEST_N, mean_of
 from bench.metrics.model_input import to_model
 from bench.metrics.order import sampled
+from bench.metrics.perceptual import UNCALIBRATED, distance_named, known_net
 from bench.record import Measurement
 from bench.space import ImageSpace
+
+if TYPE_CHECKING:
+    from bench.features.pdist import PerceptualDistance
 
 Generate = Callable[[Tensor], Tensor]
 """Latents ``(B, d)`` -> samples ``(B, ...)`` float, not rounded: rounding to 8 bits would swallow small steps."""
 
 DRAWN = 64  # paths drawn at a time
+PIXELS = "l2"
 STYLE_STEP = 1e-3  # of paths in W: large enough for float32 images, small against the paths
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -41,14 +47,39 @@ def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Great circle on the unit sphere from a/|a| to b/|b|; each ``(B, d)``, t ``(B, 1)``. Opposite points have no one circle."""
-    a, b = a / a.norm(dim=-1, keepdim=True), b / b.norm(dim=-1, keepdim=True)
-    cosine = (a * b).sum(-1, keepdim=True).clamp(-1, 1)
-    aside = b - cosine * a
-    length = aside.norm(dim=-1, keepdim=True)
-    aside = torch.where(length > 1e-12, aside / length.clamp_min(1e-300), torch.zeros_like(aside))
-    angle = torch.atan2(length, cosine) * t
-    return a * angle.cos() + aside * angle.sin()
+    """Along the arc between a and b, each ``(B, d)``, t ``(B, 1)``: ``(sin((1 - t) w) a + sin(t w) b) / sin w`` with w their angle.
+
+    Vectors of one length keep it, so that draws of N(0, I) in many dimensions stay as long as such draws are; where lengths differ, it
+    goes from one to the other. Straight where there is no one arc: opposite vectors, and one of length 0.
+    """
+    sine, angle = _angle(a, b)
+    arc = (sine > 1e3 * torch.finfo(sine.dtype).eps) & (a != 0).any(-1, keepdim=True)
+    sine = torch.where(arc, sine, torch.ones_like(sine))
+    return torch.where(arc, ((1 - t) * angle).sin() / sine * a + (t * angle).sin() / sine * b, lerp(a, b, t))
+
+
+def slerp_unit(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Great circle on the *unit sphere* from a/|a| to b/|b|; each ``(B, d)``, t ``(B, 1)``. StyleGAN's, whose mapping network scales z
+    to one length itself: to a generator that expects N(0, I) such points are far too short."""
+    a, b = _unit(a), _unit(b)
+    return _unit(slerp(a, b, t))
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / x.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def _angle(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Sine and size ``(B, 1)`` of the angle between two vectors; small ones are exact, too."""
+    a, b = _unit(a), _unit(b)
+    cosine = (a * b).sum(-1, keepdim=True)
+    sine = (b - cosine * a).norm(dim=-1, keepdim=True)
+    return sine, torch.atan2(sine, cosine)
+
+
+Interpolation = Literal["lerp", "slerp", "slerp_unit"]
+PATHS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"lerp": lerp, "slerp": slerp, "slerp_unit": slerp_unit}
+EPSILON, DISCARD = 1e-4, 0.01
 
 
 def perceptual_path_length(
@@ -57,11 +88,11 @@ def perceptual_path_length(
     distance: Distance = squared_l2,
     *,
     n: int = 10_000,
-    epsilon: float = 1e-4,
-    interpolation: Literal["lerp", "slerp"] = "slerp",
+    epsilon: float = EPSILON,
+    interpolation: Interpolation = "lerp",
     sampling: Literal["full", "end"] = "full",
     mapping: Generate | None = None,
-    discard: float = 0.01,
+    discard: float = DISCARD,
     crop: bool = False,
     batch_size: int = 64,
     seed: int = 0,
@@ -70,28 +101,24 @@ def perceptual_path_length(
 
     latents: ``(count, generator) -> (count, d)`` independent draws of z, by a generator of the CPU; asked for the ends of 64 paths at a time, whatever
     ``batch_size``, which only says how many paths ``generate`` and ``distance`` see at once. mapping: z -> w; with it paths are straight lines in W
-    and the name says ``w`` (interpolation is not used), else they run in Z by ``interpolation``.
+    (interpolation is not used), else they run in Z by ``interpolation``: ``lerp`` (the default, as in torch-fidelity and torchmetrics), ``slerp``,
+    which keeps norms, or ``slerp_unit``, StyleGAN's on the unit sphere, for generators that scale z themselves.
     sampling: t uniform in [0, 1] (``full``) or t = 0 (``end``). discard: share dropped at *each* end, as in StyleGAN (0.01).
     crop: keep StyleGAN's face crop, rows 3/8 to 7/8 and columns 2/8 to 6/8 of ``(B, C, H, W)``.
 
+    Named by its settings, ``ppl_z_full_l2``: the space, the sampling, all that differs from the defaults (``_slerp``, ``_eps0.01``,
+    ``_discard0``, ``_crop``), and the distance by its attribute ``name``.
     Interval: of a trimmed mean with winsorised variance (Yuen 1974). For G(z) = A z, lerp and the squared L2 *sum* the value is
     2 |A|_F^2, whatever epsilon. "A Style-Based Generator Architecture for GANs", Karras, Laine, Aila 2019 (arXiv 1812.04948).
 
     Raises BenchError for an unknown option, and for fewer than 2 paths.
     """
-    whole_number(n, "n")
-    if not 0 <= real_number(discard, "discard") < 0.5 or real_number(epsilon, "epsilon") <= 0 or n < 2:
-        raise BenchError(f"path length needs 0 <= discard < 0.5, epsilon > 0 and n >= 2, not {discard}, {epsilon}, {n}")
-    for name, given, known in (
-        ("interpolation", interpolation, ("lerp", "slerp")),
-        ("sampling", sampling, ("full", "end")),
-    ):
-        if given not in known:
-            raise BenchError(f"path length: {name} must be one of {', '.join(known)}, not '{given}'")
+    check_path_options(epsilon, interpolation, sampling, discard)
+    whole_number(n, "n", 2)
     whole_number(batch_size, "batch_size", 1)
     seed_number(seed)
     starts, ends, at = _drawn_paths(latents, n, sampling, seed)
-    path = lerp if mapping is not None or interpolation == "lerp" else slerp
+    path = lerp if mapping is not None else PATHS[interpolation]
     values = []
     for start in range(0, n, batch_size):
         a, b, t = (each[start : start + batch_size] for each in (starts, ends, at))
@@ -103,8 +130,27 @@ def perceptual_path_length(
             images = generate(torch.cat([path(a, b, t), path(a, b, t + epsilon)]).to(dtype))
             images = _face(images) if crop else images
             values.append(distance(*images.chunk(2)).double().cpu() / epsilon**2)
-    name = f"ppl_{'z' if mapping is None else 'w'}_{sampling}"
+    settings = [
+        interpolation if mapping is None and interpolation != "lerp" else "",
+        f"eps{epsilon:g}" if epsilon != EPSILON else "",
+        f"discard{discard:g}" if discard != DISCARD else "",
+        "crop" if crop else "",
+        "l2" if distance is squared_l2 else getattr(distance, "name", "distance"),
+    ]
+    name = "_".join(filter(None, ["ppl", "z" if mapping is None else "w", sampling, *settings]))
     return trimmed_mean(torch.cat(values).numpy(), discard, name=name)
+
+
+def check_path_options(epsilon: float, interpolation: str, sampling: str, discard: float) -> None:
+    """Raises BenchError for what ``perceptual_path_length`` does not know."""
+    if not (0 <= real_number(discard, "discard") < 0.5 and 0 < real_number(epsilon, "epsilon") < math.inf):
+        raise BenchError(f"path length needs 0 <= discard < 0.5 and a finite epsilon > 0, not {discard} and {epsilon}")
+    for name, given, known in (
+        ("interpolation", interpolation, tuple(PATHS)),
+        ("sampling", sampling, ("full", "end")),
+    ):
+        if given not in known:
+            raise BenchError(f"path length: {name} must be one of {', '.join(known)}, not '{given}'")
 
 
 def _drawn_paths(
@@ -218,15 +264,91 @@ def _face(images: Tensor) -> Tensor:
     return images[:, :, 3 * height : 7 * height, 2 * width : 6 * width]
 
 
-class LatentPaths(Metric):
+class PixelsOf:
+    """A perceptual distance of uint8 images as one of what models give, float ``(B, C, H, W)`` in [-1, 1], without rounding."""
+
+    def __init__(self, distance: PerceptualDistance) -> None:
+        self.name, self.calibrated, self._distance = distance.name, distance.calibrated, distance
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        return self._distance.of_pixels(*((x.permute(0, 2, 3, 1) + 1) * 127.5 for x in (first, second)))
+
+
+class _Paths(Metric):
+    """What the two metrics of path length share: their options, and the distance by name."""
+
+    def __init__(
+        self,
+        paths: int,
+        interpolation: Interpolation,
+        epsilon: float,
+        sampling: Literal["full", "end"],
+        discard: float,
+        crop: bool,
+        net: str,
+        weights: str | None,
+    ) -> None:
+        check_path_options(epsilon, interpolation, sampling, discard)
+        known_net(net, (PIXELS,))
+        self.paths, self.net, self.weights = whole_number(paths, "paths", 2), net, weights
+        self.interpolation, self.epsilon, self.sampling = interpolation, epsilon, sampling
+        self.discard, self.crop = discard, crop
+
+    def length(
+        self,
+        evidence: Evidence,
+        generate: Generate,
+        latents: Callable[[int, torch.Generator], Tensor],
+        n: int,
+        note: str,
+        mapping: Generate | None = None,
+    ) -> Measurement:
+        """The path length of a model on a data set; note: what else is to be known."""
+        distance: Distance = squared_l2
+        notes = ["pixel L2", note]
+        if self.net != PIXELS:
+            if not isinstance(evidence.data.space, ImageSpace):
+                raise BenchError(
+                    f"net = '{self.net}' compares images, and {evidence.data.space} has none; use '{PIXELS}'"
+                )
+            distance = seen = PixelsOf(distance_named(self.net, self.weights, evidence.device))
+            notes[:1] = [] if seen.calibrated else [UNCALIBRATED]
+        measured = perceptual_path_length(
+            generate,
+            latents,
+            distance,
+            n=n,
+            epsilon=self.epsilon,
+            interpolation=self.interpolation,
+            sampling=self.sampling,
+            mapping=mapping,
+            discard=self.discard,
+            crop=self.crop,
+            seed=evidence.seed,
+        )
+        return measured.replace(note="; ".join(filter(None, [", ".join(notes), measured.note])))
+
+
+class LatentPaths(_Paths):
     """Paths between the latents of test examples: path length in pixels, interpolation smoothness, linearity of the round trip."""
 
     paper = "A Style-Based Generator Architecture for Generative Adversarial Networks, Karras et al. 2019 (arXiv 1812.04948)"
     needs = frozenset({"latent"})
 
-    def __init__(self, paths: int = 200) -> None:
-        """paths: number of pairs of test examples whose latents are joined."""
-        self.paths = paths
+    def __init__(
+        self,
+        paths: int = 200,
+        interpolation: Interpolation = "lerp",
+        epsilon: float = EPSILON,
+        sampling: Literal["full", "end"] = "full",
+        discard: float = DISCARD,
+        crop: bool = False,
+        net: str = PIXELS,
+        weights: str | None = None,
+    ) -> None:
+        """paths: number of pairs of test examples whose latents are joined. interpolation, epsilon, sampling, discard, crop: of the path
+        length, as of ``perceptual_path_length``. net: its distance, ``l2`` of pixels, or as of ``lpips-diversity``, with ``weights``."""
+        super().__init__(paths, interpolation, epsilon, sampling, discard, crop, net, weights)
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
         model, data = evidence.model, evidence.data
@@ -243,29 +365,41 @@ class LatentPaths(Metric):
                 path_linearity(model.encode, model.decode, starts, ends),
             ]
             if isinstance(data.space, ImageSpace):
-                found.append(self._path_length(model, starts, ends, evidence.seed))
+                queue = iter(zip(starts.split(DRAWN), ends.split(DRAWN)))
+
+                def in_turn(count: int, generator: torch.Generator) -> Tensor:
+                    return torch.cat(next(queue))
+
+                found.append(self.length(evidence, model.decode, in_turn, count, "between latents of test examples"))
         return found
 
-    def _path_length(self, model: object, starts: Tensor, ends: Tensor, seed: int) -> Measurement:
-        queue = iter(zip(starts.split(DRAWN), ends.split(DRAWN)))
 
-        def in_turn(count: int, generator: torch.Generator) -> Tensor:
-            return torch.cat(next(queue))
-
-        decode: Generate = model.decode  # type: ignore[attr-defined]
-        measured = perceptual_path_length(decode, in_turn, n=len(starts), interpolation="lerp", seed=seed)
-        return measured.replace(name=f"{measured.name}_l2", note="pixel L2, between latents of test examples")
-
-
-class StylePaths(Metric):
-    """Path length in the style space W of a generator that has one, in pixels: how evenly images change along straight lines."""
+class StylePaths(_Paths):
+    """Path length of a generator that has a style space W, in pixels: how evenly images change along straight lines there, or along paths in Z."""
 
     paper = "A Style-Based Generator Architecture for Generative Adversarial Networks, Karras et al. 2019 (arXiv 1812.04948)"
     needs = frozenset({"style"})
 
-    def __init__(self, paths: int = 500) -> None:
-        """paths: number of random pairs of styles that are joined."""
-        self.paths = paths
+    def __init__(
+        self,
+        paths: int = 500,
+        space: Literal["w", "z"] = "w",
+        interpolation: Interpolation = "lerp",
+        epsilon: float = STYLE_STEP,
+        sampling: Literal["full", "end"] = "full",
+        discard: float = DISCARD,
+        crop: bool = False,
+        net: str = PIXELS,
+        weights: str | None = None,
+    ) -> None:
+        """paths: number of random pairs that are joined, in W on straight lines or in Z by ``interpolation``; all else as of
+        ``latent-paths``."""
+        super().__init__(paths, interpolation, epsilon, sampling, discard, crop, net, weights)
+        if space not in ("w", "z"):
+            raise BenchError(f"space must be w or z, not '{space}'")
+        if space == "w" and interpolation != "lerp":
+            raise BenchError(f"paths in W are straight; with interpolation = '{interpolation}' give space = 'z'")
+        self.space = space
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
         model, device = evidence.model, torch.device(evidence.device)
@@ -273,7 +407,9 @@ class StylePaths(Metric):
         def noise(count: int, generator: torch.Generator) -> Tensor:
             return torch.randn(count, model.latent, generator=generator, device="cpu").to(device)
 
-        measured = perceptual_path_length(
-            model.synthesise, noise, n=self.paths, epsilon=STYLE_STEP, mapping=model.style, seed=evidence.seed
-        )
-        return [measured.replace(name=f"{measured.name}_l2", note="pixel L2, noise inputs at their mean")]
+        def of_noise(z: Tensor) -> Tensor:
+            return model.synthesise(model.style(z))
+
+        in_w = self.space == "w"
+        generate, mapping = (model.synthesise, model.style) if in_w else (of_noise, None)
+        return [self.length(evidence, generate, noise, self.paths, "noise inputs at their mean", mapping)]

@@ -33,6 +33,13 @@ def first_layer(evidence: Evidence, asked: str | None, preferred: Sequence[str])
     return asked
 
 
+def with_setting(measure: str, option: str, value: float | str, default: float | str) -> str:
+    """``precision`` with k = 3 instead of the default 5 is ``precision_k3``: numbers of other settings have other names."""
+    if value == default:
+        return measure
+    return f"{measure}_{option}{value if isinstance(value, str) else format(value, 'g')}"
+
+
 def named_after(measure: str, evidence: Evidence, layer: str) -> str:
     """``kid_effnetlite0`` on the layer before the classifier, ``kid_effnetlite0_mid`` on another; ``kid_raw`` without a network."""
     name = f"{measure}_{evidence.extractor}"

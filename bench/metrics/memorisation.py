@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 from scipy import stats
 
+from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.bins import k_means
 from bench.metrics.inputs import seed_number, whole_number
@@ -21,7 +22,7 @@ from bench.metrics.intervals import (
     proportion_of,
     ratio_of_medians,
 )
-from bench.metrics.layers import first_layer, named_after, named_with_layer, widest_layer
+from bench.metrics.layers import first_layer, named_after, named_with_layer, with_setting
 from bench.metrics.neighbours import feature_sets, nearest
 from bench.metrics.order import shuffled
 from bench.record import Measurement
@@ -219,25 +220,34 @@ class Memorisation(Metric):
     paper = "A Non-Parametric Test to Detect Data-Copying in Generative Models, Meehan et al. 2020 (arXiv 2004.05675)"
     needs = frozenset({"features", "train"})
 
+    def __init__(self, layer: str | None = None, cells: int = 3, threshold: float = 0.1) -> None:
+        """layer: default the widest, of MiFID that of ``frechet``. cells: of C_T and the verdict; threshold: of MiFID, the distance below which it
+        punishes. Other than the default they stand in the names (``data_copying_ct_cells5_*``, ``mifd_threshold0.2_*``)."""
+        if not threshold >= 0:
+            raise BenchError(f"threshold is a cosine distance, at least 0, not {threshold}")
+        self.layer, self.cells, self.threshold = layer, whole_number(cells, "cells", 1), float(threshold)
+
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        layer = widest_layer(evidence)
+        layer = first_layer(evidence, self.layer, ())
         train, test, fake = (evidence.features(split, layer) for split in ("train", "real", "fake"))
         distances = TrainDistances.between(train, test, fake)
-        ct = data_copying(train, test, fake, seed=evidence.seed)
+        ct = data_copying(train, test, fake, self.cells, evidence.seed)
+        verdict = _verdict(distances, ct)
         found = [
             _authpct(distances.fake, distances.within[distances.fake_nearest]),
-            ct,
+            ct.replace(name=with_setting(ct.name, "cells", self.cells, 3)),
             _nearest_train_ratio(distances),
             _near_copies(distances),
-            _verdict(distances, ct),
+            verdict.replace(name=with_setting(verdict.name, "cells", self.cells, 3)),
         ]
         return [m.replace(name=named_after(m.name, evidence, layer)) for m in found] + [self._mifid(evidence)]
 
     def _mifid(self, evidence: Evidence) -> Measurement:
         from bench.metrics.frechet import frechet_distance
 
-        layer = first_layer(evidence, None, ("mid", "final", "pool"))
+        layer = first_layer(evidence, self.layer, ("mid", "final", "pool"))
         train, test, fake = (evidence.features(split, layer) for split in ("train", "real", "fake"))
-        measured = mifid(frechet_distance(test, fake), mifid_distance(train, fake))
+        measured = mifid(frechet_distance(test, fake), mifid_distance(train, fake), self.threshold)
         standard = evidence.extractor == "inception" and layer == "pool"
-        return measured if standard else measured.replace(name=named_with_layer("mifd", evidence, layer))
+        name = with_setting("mifid" if standard else "mifd", "threshold", self.threshold, 0.1)
+        return measured.replace(name=name if standard else named_with_layer(name, evidence, layer))

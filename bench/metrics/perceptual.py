@@ -6,14 +6,14 @@ costs one look at each sample.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
+from bench.errors import BenchError, did_you_mean
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import Features, checked_images, seed_number, vector, whole_number
 from bench.metrics.intervals import mean_of
@@ -28,6 +28,8 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 """Two uint8 batches ``(B, H, W, C)`` -> ``(B,)`` distances. Its attribute ``name``, where it has one, names the measurement."""
 
 BATCH = 64
+OFFLINE = "effnetlite0"
+UNCALIBRATED = "not calibrated to human judgement"
 
 
 def lpips_diversity(images: Features, distance: Distance, pairs: int | None = None, seed: int = 0) -> Measurement:
@@ -147,15 +149,23 @@ def _distances(first: np.ndarray, second: np.ndarray, distance: Distance) -> np.
     return torch.cat(values).numpy() if values else np.zeros(0)
 
 
-def _distance(net: str, weights: str | None, device: str) -> PerceptualDistance:
+def distance_named(net: str, weights: str | None, device: str) -> PerceptualDistance:
     """The distance by name: ``effnetlite0``, or LPIPS's ``alex``, ``vgg``, ``squeeze`` with the file of their trunk's weights."""
     from bench.features import pdist
 
-    return (pdist.EfficientNetDistance() if net == "effnetlite0" else pdist.LPIPS(net, weights)).to(device)
+    return (pdist.EfficientNetDistance() if net == OFFLINE else pdist.LPIPS(net, weights)).to(device)
+
+
+def known_net(net: str, others: Sequence[str] = ()) -> str:
+    """``net`` where it is a name that ``distance_named`` knows or one of ``others``, else BenchError."""
+    known = (*others, OFFLINE, "alex", "vgg", "squeeze")
+    if net not in known:
+        raise BenchError(f"there is no distance '{net}'; {did_you_mean(net, known)}")
+    return net
 
 
 def _uncalibrated(found: list[Measurement]) -> list[Measurement]:
-    return [m.replace(note="; ".join(filter(None, ["not calibrated to human judgement", m.note]))) for m in found]
+    return [m.replace(note="; ".join(filter(None, [UNCALIBRATED, m.note]))) for m in found]
 
 
 class MSSSIMDiversity(Metric):
@@ -165,13 +175,18 @@ class MSSSIMDiversity(Metric):
     needs = frozenset({"images"})
     smallest: ClassVar[int] = WINDOW
 
+    def __init__(self, pairs: int | None = None) -> None:
+        """pairs: how many are looked at; default as many as can be formed."""
+        self.pairs = None if pairs is None else whole_number(pairs, "pairs", 1)
+
     def measure(self, evidence: Evidence) -> list[Measurement]:
         images = evidence.samples
         if min(images.shape[1:3]) < self.smallest:
             return []
-        found = [ms_ssim_diversity(images, seed=evidence.seed)]
+        pairs = None if self.pairs is None else min(self.pairs, len(images) // 2)
+        found = [ms_ssim_diversity(images, None, pairs, evidence.seed)]
         if evidence.sample_labels is not None:
-            found.append(ms_ssim_diversity(images, evidence.sample_labels, seed=evidence.seed))
+            found.append(ms_ssim_diversity(images, evidence.sample_labels, pairs, evidence.seed))
         return found
 
 
@@ -181,13 +196,13 @@ class LPIPSDiversity(Metric):
     paper = "Toward Multimodal Image-to-Image Translation, Zhu et al. 2017 (arXiv 1711.11586)"
     needs = frozenset({"images"})
 
-    def __init__(self, net: str = "effnetlite0", weights: str | None = None, pairs: int | None = None) -> None:
+    def __init__(self, net: str = OFFLINE, weights: str | None = None, pairs: int | None = None) -> None:
         """net: ``effnetlite0`` (uncalibrated, offline) or LPIPS's ``alex``, ``vgg``, ``squeeze``; weights: file of its trunk,
         where torch hub's cache does not hold it. pairs: how many are looked at; default as many as can be formed."""
-        self.net, self.weights, self.pairs = net, weights, pairs
+        self.net, self.weights, self.pairs = known_net(net), weights, pairs
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        distance = _distance(self.net, self.weights, evidence.device)
+        distance = distance_named(self.net, self.weights, evidence.device)
         images, labels = evidence.samples, evidence.sample_labels
         pairs = None if self.pairs is None else min(self.pairs, len(images) // 2)
         found = [lpips_diversity(images, distance, pairs, evidence.seed)]
@@ -204,15 +219,15 @@ class PerceptualReconstruction(Metric):
     )
     needs = frozenset({"images", "reconstructs"})
 
-    def __init__(self, net: str = "effnetlite0", weights: str | None = None, images: int | None = None) -> None:
+    def __init__(self, net: str = OFFLINE, weights: str | None = None, images: int | None = None) -> None:
         """net, weights: as of ``lpips-diversity``. images: how many of the test set are looked at; default all."""
-        self.net, self.weights, self.images = net, weights, images
+        self.net, self.weights, self.images = known_net(net), weights, images
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
         from bench.metrics.reconstruction import reconstruct
 
         data = evidence.data
-        distance = _distance(self.net, self.weights, evidence.device)
+        distance = distance_named(self.net, self.weights, evidence.device)
         originals = sampled(data.test, len(data.test) if self.images is None else self.images, evidence.seed)
         rebuilt = reconstruct(evidence.model, originals, data.space, evidence.seed, evidence.device)
         found = [reconstruction_distance(originals, rebuilt, distance)]

@@ -19,7 +19,7 @@ from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.density_interval import DensityCounts, effective
 from bench.metrics.inputs import Features, feature_pair, whole_number
-from bench.metrics.layers import first_layer, named_after
+from bench.metrics.layers import first_layer, named_after, with_setting
 from bench.metrics.manifold import Points, chunks, close_pairs, comparable, squared_distances, squared_radii
 from bench.metrics.order import order_of
 from bench.record import Measurement
@@ -246,11 +246,16 @@ class PrecisionRecall(Metric):
     )
     needs = frozenset({"features"})
 
-    def __init__(self, layer: str | None = None, k: int = 5) -> None:
-        """layer: default ``mid`` where there is one (it tells dropped modes best), else ``final``, ``pool`` or the widest."""
-        self.layer, self.k = layer, k
+    def __init__(self, layer: str | None = None, k: int = 5, closed: bool = False) -> None:
+        """layer: default ``mid`` where there is one (it tells dropped modes best), else ``final``, ``pool`` or the widest.
+        k, closed: as of ``bench.metrics.prdc``; other than the default they stand in the names (``precision_k3_closed_*``)."""
+        self.layer, self.k, self.closed = layer, whole_number(k, "k", 1), closed
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
         layer = first_layer(evidence, self.layer, ("mid", "final", "pool"))
-        found = prdc(evidence.features("real", layer), evidence.features("fake", layer), self.k)
-        return [m.replace(name=named_after(m.name, evidence, layer)) for m in found]
+        found = prdc(evidence.features("real", layer), evidence.features("fake", layer), self.k, closed=self.closed)
+        return [m.replace(name=named_after(self._with_settings(m.name), evidence, layer)) for m in found]
+
+    def _with_settings(self, name: str) -> str:
+        name = with_setting(name, "k", self.k, 5)
+        return f"{name}_closed" if self.closed else name

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from bench.metrics.base import Evidence, Metric
+from bench.metrics.inputs import whole_number
 from bench.metrics.intervals import SMALLEST_N
-from bench.metrics.layers import first_layer, named_after
+from bench.metrics.layers import first_layer, named_after, with_setting
 from bench.metrics.precision_recall import realism_score
 from bench.record import Measurement
 from bench.stats.survival import censored_median
@@ -33,7 +34,12 @@ class Realism(Metric):
     paper = "Improved Precision and Recall Metric for Assessing Generative Models, Kynkaanniemi et al. 2019 (arXiv 1904.06991)"
     needs = frozenset({"features"})
 
+    def __init__(self, layer: str | None = None, k: int = 3) -> None:
+        """layer: default ``mid`` where there is one, else ``final``, ``pool`` or the widest. k: nearest neighbours; other than 3 they stand in
+        the name (``realism_k5_*``)."""
+        self.layer, self.k = layer, whole_number(k, "k", 1)
+
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        layer = first_layer(evidence, None, ("mid", "final", "pool"))
-        measured = median_realism(evidence.features("real", layer), evidence.features("fake", layer))
-        return [measured.replace(name=named_after(measured.name, evidence, layer))]
+        layer = first_layer(evidence, self.layer, ("mid", "final", "pool"))
+        measured = median_realism(evidence.features("real", layer), evidence.features("fake", layer), self.k)
+        return [measured.replace(name=named_after(with_setting(measured.name, "k", self.k, 3), evidence, layer))]

@@ -6,7 +6,9 @@ float outputs. Pixel values are scaled to [0, 1].
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,7 +159,13 @@ class Reconstruction(Metric):
 
     paper = "Image Quality Assessment: From Error Visibility to Structural Similarity, Wang et al. 2004"
     needs = frozenset({"reconstructs"})
-    noise_levels: ClassVar[tuple[float, ...]] = (0.1, 0.25, 0.5)
+
+    def __init__(self, layer: str | None = None, noise_levels: Sequence[float] = (0.1, 0.25, 0.5)) -> None:
+        """layer: of rFD; default as of ``frechet``. noise_levels: standard deviations of the noise to remove, as shares of the pixel range, each a
+        measurement (``denoising_gain_0.25``)."""
+        self.layer, self.noise_levels = layer, tuple(map(float, noise_levels))
+        if not all(0 < level < math.inf for level in self.noise_levels):
+            raise BenchError(f"noise_levels must be above 0, not {list(noise_levels)}")
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
         data = evidence.data
@@ -181,7 +189,7 @@ class Reconstruction(Metric):
             noisy = add_noise(images, level, evidence.seed)
             found.append(denoising_gain(images, noisy, self._rebuild(evidence, noisy), level))
         if evidence.extract is not None:
-            layer = first_layer(evidence, None, ("mid", "final", "pool"))
+            layer = first_layer(evidence, self.layer, ("mid", "final", "pool"))
             standard = evidence.extractor == "inception" and layer == "pool"
             name = "rfid" if standard else named_with_layer("rfd", evidence, layer)
             original_features, rebuilt_features = (evidence.extract(z, layer) for z in (images, rebuilt))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 from scipy import stats
 
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import seed_number, whole_number
-from bench.metrics.layers import named_after, widest_layer
+from bench.metrics.layers import first_layer, named_after, with_setting
 from bench.metrics.neighbours import feature_sets
 from bench.metrics.order import shuffled
 from bench.record import Measurement
@@ -125,10 +123,14 @@ class SlicedWasserstein(Metric):
 
     paper = "Sliced and Radon Wasserstein Barycenters of Measures, Bonneel, Rabin, Peyre, Pfister 2015"
     needs = frozenset({"features"})
-    directions: ClassVar[int] = 200
+
+    def __init__(self, layer: str | None = None, directions: int = 200) -> None:
+        """layer: default the widest. directions: other than 200 they stand in the name (``sliced_w2_directions500_*``)."""
+        self.layer, self.directions = layer, whole_number(directions, "directions", 2)
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        layer = widest_layer(evidence)
+        layer = first_layer(evidence, self.layer, ())
         real, fake = (evidence.features(split, layer) for split in ("real", "fake"))
         measured = sliced_wasserstein(real, fake, self.directions)
-        return [measured.replace(name=named_after(measured.name, evidence, layer))]
+        name = with_setting(measured.name, "directions", self.directions, 200)
+        return [measured.replace(name=named_after(name, evidence, layer))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.metrics.base import Evidence, Metric
 from bench.metrics.inputs import Features, finite, number_vector, real_numbers, to_numpy
 from bench.metrics.intervals import block_jackknife
-from bench.metrics.layers import named_after, widest_layer
+from bench.metrics.layers import first_layer, named_after
 from bench.metrics.order import order_of
 from bench.record import Measurement
 
@@ -268,15 +268,20 @@ def _probabilities(weights: np.ndarray, n: int) -> np.ndarray:
 
 
 class Vendi(Metric):
-    """Effective number of different samples (Vendi score of orders 0.1, 1, 2, inf) on the widest feature layer."""
+    """Effective number of different samples (Vendi score; by default of orders 0.1, 1, 2, inf) on the widest feature layer."""
 
     paper = (
         "The Vendi Score: A Diversity Evaluation Metric for Machine Learning, Friedman, Dieng 2023 (arXiv 2210.02410)"
     )
     needs = frozenset({"features"})
-    orders: ClassVar[tuple[float, ...]] = ORDERS
+
+    def __init__(self, layer: str | None = None, orders: Sequence[float | Literal["inf"]] = ORDERS) -> None:
+        """layer: default the widest. orders: above 0, ``"inf"`` for infinity; each is a measurement (``vendi_q2_*``)."""
+        self.layer, self.orders = layer, tuple(map(float, orders))
+        if not self.orders or not all(order > 0 for order in self.orders):
+            raise BenchError(f"the orders of Vendi scores must be positive numbers, not {list(orders)}")
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
-        layer = widest_layer(evidence)
+        layer = first_layer(evidence, self.layer, ())
         scores = vendi_scores(evidence.features("fake", layer), self.orders)
         return [m.replace(name=named_after(m.name, evidence, layer)) for m in scores.values()]

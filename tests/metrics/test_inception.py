@@ -87,7 +87,7 @@ def test_measurement_says_what_it_is():
         data, images, lambda split, layer: {"fakelogits": logits}[split + layer], "net", {"logits": 7}, seed=3
     )
     (found,) = InceptionScore(splits=2).measure(evidence)
-    assert (found.name, found.n, found.direction) == ("is_net", 300, "higher")
+    assert (found.name, found.n, found.direction) == ("is_splits2_net", 300, "higher")
     assert float(found) == float(inception_score(logits, 2))
 
 

@@ -169,7 +169,7 @@ def test_intervals_widen_where_few_balls_decide():
 
     def width(shift):
         real, fake = rng.standard_normal((2, 400, 2))
-        found = prdc(real, fake + [shift, 0]).precision
+        found = prdc(real, fake + np.array([shift, 0])).precision
         return (found.high - found.low) / 2 / np.sqrt(found * (1 - found) / 400)  # beside that of independent samples
 
     assert np.mean([width(3) for _ in range(5)]) > 3 * np.mean([width(1) for _ in range(5)]) / 2
@@ -215,4 +215,4 @@ def test_measurements_say_what_they_are():
     four = ["precision", "recall", "density", "coverage"]
     assert names("raw", {"raw": 4}) == [f"{name}_raw" for name in four]
     assert names("net", {"final": 4, "mid": 4, "logits": 4}) == [f"{name}_net_mid" for name in four]
-    assert names("net", {"final": 4, "mid": 4}, layer="final", k=3) == [f"{name}_net" for name in four]
+    assert names("net", {"final": 4, "mid": 4}, layer="final", k=3) == [f"{name}_k3_net" for name in four]

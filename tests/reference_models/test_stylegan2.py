@@ -128,7 +128,7 @@ def test_the_style_space_has_a_path_length() -> None:
         epsilon=1e-2,
         mapping=model.style,
     )
-    assert measured.name == "ppl_w_full"
+    assert measured.name == "ppl_w_full_eps0.01_l2"
     assert 0 < measured < math.inf
 
 
@@ -144,7 +144,7 @@ def test_the_registered_path_length_is_that_of_the_style_space(digits: Tensor) -
     (measured,) = StylePaths(paths=4000).measure(evidence)
     w = model.style(torch.randn(40_000, 8))
     expected = 2 * ((w - w.mean(0)) @ a).square().sum(1).mean() / 64
-    assert measured.name == "ppl_w_full_l2"
+    assert measured.name == "ppl_w_full_eps0.001_l2"
     assert float(measured) == pytest.approx(float(expected.detach()), rel=0.1)
 
 
