@@ -12,10 +12,13 @@ from bench.commands.options import OK, REGRESSION, ConfigOption, names_of
 
 def sanity(
     dataset: Annotated[str, typer.Option(help="Image data set to corrupt, with classes or without.")] = "mnist",
-    extractor: Annotated[str, typer.Option(help="A registered extractor.")] = "effnetlite0",
+    extractor: Annotated[
+        str | None,
+        typer.Option(help="A registered extractor. [default: the data set's classifier; without classes effnetlite0]"),
+    ] = None,
     metrics: Annotated[str | None, typer.Option(help="Registered metrics with commas between. [default: all]")] = None,
     weights: Annotated[Path | None, typer.Option(help="The extractor's weights, where it ships none.")] = None,
-    n: Annotated[int, typer.Option(help="Samples, and reference images, in each repetition.")] = 150,
+    n: Annotated[int, typer.Option(help="Samples, and reference images, in each repetition.")] = 160,
     repeats: Annotated[int, typer.Option(help="Repetitions with other images.")] = 4,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     out: Annotated[Path, typer.Option(help="The page of metric cards.")] = Path("docs/sanity.md"),
@@ -53,6 +56,8 @@ def sanity(
             on_phase=lambda what: bar.update(bar_task, description=what),
         )
     write_atomically(out, page(outcome).encode())
+    if outcome.n < n:
+        console.print(f"{outcome.n} images in each repetition, not {n}: the data set has no more for {repeats} of them")
     for finding in outcome.failures:
         console.print(
             f"{finding.stem} does not get {finding.documented} with {finding.corruption} "

@@ -86,6 +86,17 @@ LOWER_IS_WORSE = {"data_copying_ct", "nearest_train_ratio"}
 """Measurements with an ideal in the middle: 0 and 1. Copying pulls them below it."""
 
 
+OF_CLASSES = {("vendi", "mode-dropping"), ("vendi_q2", "mode-dropping")}
+"""Claims for features that tell the classes of the data set apart: those of other networks may see all classes as much alike."""
+
+
+def claim(measurement: str, corruption: str, knows_classes: bool) -> Response | None:
+    """What the measurement is documented to do; None: nothing. knows_classes: the extractor was trained on these classes."""
+    if (measurement, corruption) in OF_CLASSES and not knows_classes:
+        return None
+    return EXPECTED.get(measurement, {}).get(corruption)
+
+
 def stem(name: str, extractor: str | None) -> str:
     """A measurement's name without extractor and layer: ``fd_effnetlite0_mid`` -> ``fd``."""
     if name in EXPECTED or extractor is None:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from bench.sanity.expected import EXPECTED, LOWER_IS_WORSE
+from bench.sanity.expected import LOWER_IS_WORSE, claim
 from bench.sanity.run import Reading
 
 Found = Literal["worse", "better", "nothing"]
@@ -44,8 +44,8 @@ class Finding:
         return self.documented is not None and self.found != self.documented
 
 
-def judge(readings: Sequence[Reading]) -> list[Finding]:
-    """A finding for each measurement and corruption of each stage."""
+def judge(readings: Sequence[Reading], knows_classes: bool = True) -> list[Finding]:
+    """A finding for each measurement and corruption of each stage. knows_classes: as of ``claim``."""
     clean: dict[tuple[str, str, str], list[Reading]] = {}
     corrupted: dict[tuple[str, str, str, str], list[Reading]] = {}
     for reading in readings:
@@ -54,7 +54,7 @@ def judge(readings: Sequence[Reading]) -> list[Finding]:
             clean.setdefault(key, []).append(reading)
         else:
             corrupted.setdefault((*key, reading.corruption), []).append(reading)
-    return [_finding(clean[key[:3]], group) for key, group in corrupted.items() if key[:3] in clean]
+    return [_finding(clean[key[:3]], group, knows_classes) for key, group in corrupted.items() if key[:3] in clean]
 
 
 def chance(repeats: int) -> float:
@@ -62,7 +62,7 @@ def chance(repeats: int) -> float:
     return 1 / math.comb(2 * repeats, repeats)
 
 
-def _finding(clean: Sequence[Reading], corrupted: Sequence[Reading]) -> Finding:
+def _finding(clean: Sequence[Reading], corrupted: Sequence[Reading], knows_classes: bool) -> Finding:
     first = corrupted[0]
     sign = -1.0 if first.direction == "higher" or first.stem in LOWER_IS_WORSE else 1.0
     usable = [r for r in (*clean, *corrupted) if not np.isnan(r.value)]
@@ -86,7 +86,7 @@ def _finding(clean: Sequence[Reading], corrupted: Sequence[Reading]) -> Finding:
         correlation=correlation,
         detected=None if found == "nothing" else detected[found],
         found=found,
-        documented=EXPECTED.get(first.stem, {}).get(first.corruption) if (strength == 0).any() else None,
+        documented=claim(first.stem, first.corruption, knows_classes) if (strength == 0).any() else None,
         values=tuple((level, float(sign * worse[strength == level].mean())) for level in levels),
     )
 

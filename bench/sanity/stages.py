@@ -64,6 +64,10 @@ class Samples(Stage):
         if data.train_labels is not None and data.test_labels is not None:
             labels = np.concatenate([data.train_labels, data.test_labels])
         order = np.random.default_rng(seed).permutation(len(images))
+        if n < SMALLEST_N:
+            raise BenchError(
+                f"--n must be at least {SMALLEST_N}, got {n}: fewer images tell too little of a distribution"
+            )
         self.n = min(n, len(images) // (2 * repeats + 2))
         if self.n < SMALLEST_N:
             raise BenchError(

@@ -28,7 +28,8 @@ OPTIONS: dict[str, dict[str, Any]] = {"lpips-diversity": {"pairs": 30}, "lpips-r
 """Options other than the defaults: one more network pass an image would cost more than all else."""
 
 POINT_SAMPLES, POINT_REPEATS = 400, 3
-DEFAULT_DATASET, DEFAULT_EXTRACTOR = "mnist", "effnetlite0"
+DEFAULT_DATASET, DEFAULT_N = "mnist", 160
+CLASSIFIER, OTHERWISE = "dataset-classifier", "effnetlite0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Outcome:
 
 def try_metrics(
     dataset: str = DEFAULT_DATASET,
-    extractor: str = DEFAULT_EXTRACTOR,
+    extractor: str | None = None,
     metrics: Sequence[str] | None = None,
     *,
     extractor_options: dict[str, Any] | None = None,
-    n: int = 150,
+    n: int = DEFAULT_N,
     repeats: int = 4,
     seed: int = 0,
     strengths: int | None = None,
@@ -65,6 +66,7 @@ def try_metrics(
 ) -> Outcome:
     """Try registered metrics on corruptions of ``dataset`` (images, with or without classes).
 
+    extractor: a registered one; None: the classifier of the data set, or effnetlite0 where it has no classes.
     metrics: names; None: all that are registered. n, repeats: each repetition takes n reference images and n samples, no image
     twice; fewer where the data set is small. strengths: how many of each corruption's, the strongest among them (None: all).
     points: data sets with known modes to be used as well. on_task: called with (done, all, task). Raises BenchError for
@@ -72,12 +74,13 @@ def try_metrics(
     """
     if repeats < 3:
         raise BenchError(f"--repeats must be at least 3, got {repeats}: two draws cannot tell a change from chance")
-    part = extractor_named(extractor, extractor_options)
     parts = [
         part_of(name, OPTIONS.get(name))
         for name in (sorted(registry.entries("metric")) if metrics is None else metrics)
     ]
     data = _load(dataset, config)
+    extractor = extractor or (OTHERWISE if data.train_labels is None else CLASSIFIER)
+    part = extractor_named(extractor, extractor_options)
 
     def bank_of(reference: Data, splits: dict[str, Any]) -> FeatureBank:
         return FeatureBank(splits, part, True, device, FeatureCache(), on_phase, reference)
@@ -92,7 +95,9 @@ def try_metrics(
     journal = Journal([data.digest(), samples.bank.version, samples.n, repeats, seed])
     done = iter(range(len(tasks)))
     readings = run(tasks, journal, lambda task: on_task(next(done), len(tasks), task) if on_task else None)
-    return Outcome(dataset, extractor, samples.bank.version, samples.n, repeats, judge(readings))
+    return Outcome(
+        dataset, extractor, samples.bank.version, samples.n, repeats, judge(readings, extractor == CLASSIFIER)
+    )
 
 
 def _load(name: str, config: Path | None) -> Data:
