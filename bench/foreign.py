@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import registry
 from bench.config_file import find_config
 from bench.errors import BenchError, did_you_mean
 from bench.features.base import Extractor
 from bench.features.extract import Progress
 from bench.features.fast import SpeedCheck, speed_up
 from bench.features.network import NetworkExtractor
+from bench.foreign_choices import AnyExtractor, AnyMetric, ExtractorChoice, metric_parts, put_on_path
 from bench.foreign_features import Choice, ForeignData, ForeignEvidence, ForeignFeatures, Watching
 from bench.foreign_images import ImageSet, Source, input_warnings, load_set, warnings_of
 from bench.foreign_statistics import StatisticsSet, distance_of_statistics, distance_to_statistics, is_statistics
-from bench.plan import Part, extractor_named
+from bench.plan import Part
 from bench.record import Measurement
-from bench.scoring import make_extractor, make_metric, missing, said_by
+from bench.scoring import make_metric, missing, said_by
 from bench.space import ImageSpace
 from bench.suite import load_config
 
@@ -75,8 +75,8 @@ class Scores:
 def score(
     samples: Source,
     reference: Source,
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    extractor: str = "effnetlite0",
+    metrics: AnyMetric | Sequence[AnyMetric] = DEFAULT_METRICS,
+    extractor: AnyExtractor = "effnetlite0",
     train: Source | None = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -93,12 +93,12 @@ def score(
 def score_images(
     samples: Source,
     reference: Source,
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    extractor: str = "effnetlite0",
+    metrics: AnyMetric | Sequence[AnyMetric] = DEFAULT_METRICS,
+    extractor: AnyExtractor = "effnetlite0",
     train: Source | None = None,
     *,
     extractor_options: dict[str, Any] | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     strict: bool = False,
     seed: int = 0,
     speed: str = "exact",
@@ -112,11 +112,13 @@ def score_images(
     speed: "bfloat16", "compiled" or "bfloat16+compiled" runs the extractor's network so, if a check on up to 300 images of each
     side shows that the Fréchet distance keeps its value to 0.1 %; the first warning says what it showed. "exact": float32.
     """
-    settings = load_config(find_config(config))
-    metrics = (metrics,) if isinstance(metrics, str) else metrics
-    part = extractor_named(extractor, extractor_options)
+    from bench.api import resolve_device
+
+    path = find_config(config)
+    settings, device = load_config(path), resolve_device(str(device))
+    put_on_path(path, settings, extractor, metrics, (samples, reference, train))
+    choice, parts = ExtractorChoice(extractor, extractor_options), metric_parts(metrics)
     quicker, watching = Quicker(speed), Watching(on_phase, on_images)
-    parts = [Part(name=name, target=registry.find("metric", name).target) for name in metrics]
     watching.phase("finding the images")
     fake, real = (
         StatisticsSet(str(source), Path(str(source)).expanduser())
@@ -127,7 +129,7 @@ def score_images(
     if isinstance(fake, StatisticsSet) or isinstance(real, StatisticsSet):
         if speed != "exact":
             raise BenchError("--speed is checked on images of both sides, and a statistics file has none; leave it out")
-        found = _of_statistics(fake, real, part, parts, device, watching)
+        found = _of_statistics(fake, real, choice, parts, device, watching)
         if train is not None:
             found.warnings.append(
                 "the training images were not looked at: a statistics file cannot be held against them"
@@ -138,12 +140,13 @@ def score_images(
     known = None if train is None else load_set(train, "train", settings, strict)
 
     sets = {"fake": fake, "real": real} | ({} if known is None else {"train": known})
-    features = ForeignFeatures(sets, make_extractor(part, device, real.data), device, watching)
+    made, said = choice.make(device, real)
+    features = ForeignFeatures(sets, made, device, watching)
     if speed != "exact":
         watching.phase(f"checking the extractor in {speed}")
     features.extractor = quicker(features.extractor, fake, real)
     _read_all(features, parts)
-    warnings = input_warnings(fake, real) + ([] if known is None else warnings_of(known))
+    warnings = said + input_warnings(fake, real) + ([] if known is None else warnings_of(known))
     whole = {"fake": Choice(fake, "fake"), "real": Choice(real, "real")}
     measure = functools.partial(_measure, parts, features, seed=seed, watching=watching)
     measurements = measure(whole, None if known is None else Choice(known, "train"), warnings)
@@ -178,7 +181,7 @@ def _read_all(features: ForeignFeatures, parts: list[Part]) -> None:
 def _of_statistics(
     fake: ImageSet | StatisticsSet,
     real: ImageSet | StatisticsSet,
-    extractor: Part,
+    extractor: ExtractorChoice,
     parts: list[Part],
     device: str,
     watching: Watching,
@@ -191,10 +194,10 @@ def _of_statistics(
         images, statistics, split = (real, fake, "real") if isinstance(fake, StatisticsSet) else (fake, real, "fake")
         assert isinstance(images, ImageSet)
         assert isinstance(statistics, StatisticsSet)
-        used = make_extractor(extractor, device, images.data)
+        used, said = extractor.make(device, images)
         features = ForeignFeatures({split: images}, used, device, watching)
         measurements, warnings = distance_to_statistics(features, statistics.path, split)
-        warnings = warnings_of(images) + warnings
+        warnings = warnings_of(images) + said + warnings
     left_out = [part.name for part in parts if part.name != "frechet"]
     if left_out:
         warnings.append(

@@ -32,13 +32,18 @@ class ImageSet:
     """Images of one source, which pass through memory as often as somebody looks at them: a folder or zip is never held whole
     unless a metric asks for its ``pixels``.
 
-    name: as the user called it. data: the whole data set that they are a split of, if they are.
+    name: as the user called it. data: the whole data set that they are a split of, if they are; split: which one.
     """
 
     def __init__(
-        self, name: str, source: EncodedImages | ArrayImages, strict: bool = False, data: Data | None = None
+        self,
+        name: str,
+        source: EncodedImages | ArrayImages,
+        strict: bool = False,
+        data: Data | None = None,
+        split: str = "test",
     ) -> None:
-        self.name, self.data = name, data
+        self.name, self.data, self.split = name, data, split
         self._source, self._strict = source, strict
         self._report: ImageReport | None = None
         self._pixels: Images | None = None
@@ -158,7 +163,7 @@ def load_set(source: Source, split: str, config: Config, strict: bool = False) -
         data = registry.load(target)(**options).load()
         if not isinstance(data.space, ImageSpace):
             raise BenchError(f"data set '{source}' holds {data.space}, but `bench score` scores images")
-        return ImageSet(f"{source} ({split})", ArrayImages(getattr(data, split)), data=data)
+        return ImageSet(f"{source} ({split})", ArrayImages(getattr(data, split)), data=data, split=split)
     near = difflib.get_close_matches(str(source), {*config.datasets, *registry.entries("dataset")}, n=1, cutoff=0.5)
     remedy = f"did you mean '{near[0]}'?" if near else "give a folder, zip, npz, npy or a name of `bench list datasets`"
     raise BenchError(f"'{source}' is neither a file, a folder nor a data set; {remedy}")

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.options import OK, ConfigOption, names_of
+from bench.commands.options import OK, ConfigOption
 
 if TYPE_CHECKING:
     from bench.report.image_progress import ImageProgress
 
 ExtractorOption = Annotated[
-    str, typer.Option(help="A registered extractor; timm:NAME, dinov2-VARIANT, clip-VARIANT, inception-MODE.")
+    str,
+    typer.Option(
+        help="A registered extractor; timm:NAME, dinov2-VARIANT, clip-VARIANT, inception-MODE, my_file:MyClass."
+    ),
 ]
 WeightsOption = Annotated[Path | None, typer.Option(help="The extractor's weights, where it ships none.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -28,7 +31,9 @@ def score(
         str, typer.Argument(help="Folder (recursive), zip, npz, npy, name of a data set, or statistics file.")
     ],
     reference: Annotated[str, typer.Option("--reference", help="What real images look like: as SAMPLES.")],
-    metrics: Annotated[str | None, typer.Option(help="Registered metrics with commas between them.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Metrics with commas between them, each with its options: prdc:k=3,kernel.")
+    ] = None,
     extractor: ExtractorOption = "effnetlite0",
     train: Annotated[str | None, typer.Option(help="What the model learned from: as SAMPLES.")] = None,
     weights: WeightsOption = None,
@@ -46,8 +51,8 @@ def score(
     """Score anybody's images against a reference: the same metrics, intervals and floor as in suites."""
     from rich.console import Console
 
-    from bench.api import resolve_device
     from bench.foreign import DEFAULT_METRICS, score_images
+    from bench.foreign_choices import metrics_in
     from bench.report.scores import scores_json, scores_renderable
     from bench.store import write_atomically
 
@@ -55,11 +60,11 @@ def score(
         scores = score_images(
             samples,
             reference,
-            names_of(metrics) or DEFAULT_METRICS,
+            metrics_in(metrics) or DEFAULT_METRICS,
             extractor,
             train,
             extractor_options={} if weights is None else {"weights": str(weights)},
-            device=resolve_device(device),
+            device=device,
             strict=strict,
             speed=speed,
             config=config,
@@ -89,7 +94,6 @@ def statistics(
     """Write the mean and covariance of a reference's features, for `bench score --reference FILE`."""
     from rich.console import Console
 
-    from bench.api import resolve_device
     from bench.foreign_statistics import write_statistics
 
     with _watched() as watched:
@@ -100,7 +104,7 @@ def statistics(
             layer,
             split,
             extractor_options={} if weights is None else {"weights": str(weights)},
-            device=resolve_device(device),
+            device=device,
             strict=strict,
             force=force,
             config=config,
