@@ -145,10 +145,9 @@ def _distances(first: np.ndarray, second: np.ndarray, distance: Distance) -> np.
 
 
 def _distance(net: str, weights: str | None, device: str) -> PerceptualDistance:
-    """The distance by name: ``effnetlite0``, or LPIPS's ``alex``, ``vgg``, ``squeeze`` with the file of their trunk's weights."""
-    from bench.features import pdist
+    from bench.features.pdist import perceptual_distance
 
-    return (pdist.EfficientNetDistance() if net == "effnetlite0" else pdist.LPIPS(net, weights)).to(device)
+    return perceptual_distance(net, weights).to(device)
 
 
 def _uncalibrated(found: list[Measurement]) -> list[Measurement]:
@@ -178,9 +177,10 @@ class LPIPSDiversity(Metric):
     paper = "Toward Multimodal Image-to-Image Translation, Zhu et al. 2017 (arXiv 1711.11586)"
     needs = frozenset({"images"})
 
-    def __init__(self, net: str = "effnetlite0", weights: str | None = None, pairs: int | None = None) -> None:
-        """net: ``effnetlite0`` (uncalibrated, offline) or LPIPS's ``alex``, ``vgg``, ``squeeze``; weights: file of its trunk,
-        where torch hub's cache does not hold it. pairs: how many are looked at; default as many as can be formed."""
+    def __init__(self, net: str = "auto", weights: str | None = None, pairs: int | None = None) -> None:
+        """net: LPIPS's ``alex``, ``vgg``, ``squeeze``; ``effnetlite0`` (uncalibrated, offline); ``auto``: LPIPS where its trunk's weights
+        are in torch hub's cache or named, else ``effnetlite0``; names of measurements say which. weights: file of LPIPS's trunk.
+        pairs: how many are looked at; default as many as can be formed."""
         self.net, self.weights, self.pairs = net, weights, pairs
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
@@ -201,7 +201,7 @@ class PerceptualReconstruction(Metric):
     )
     needs = frozenset({"images", "reconstructs"})
 
-    def __init__(self, net: str = "effnetlite0", weights: str | None = None, images: int | None = None) -> None:
+    def __init__(self, net: str = "auto", weights: str | None = None, images: int | None = None) -> None:
         """net, weights: as of ``lpips-diversity``. images: how many of the test set are looked at; default all."""
         self.net, self.weights, self.images = net, weights, images
 
