@@ -115,6 +115,10 @@ class ImageSet:
             found = list(itertools.islice((image.pixels for image in walked if isinstance(image, Decoded)), count))
         return pack(found) if found else self.pixels  # which says that none can be read
 
+    def some(self, count: int) -> Images:
+        """All pixels where they are in memory, else those of the first ``count`` images."""
+        return self._source.images if isinstance(self._source, ArrayImages) else self.first(count)
+
     @property
     def pixels(self) -> Images:
         """All images in memory: uint8 ``(N, H, W, C)``, or a list of ``(H, W, C)`` of mixed sizes. Kept once asked for."""
@@ -175,37 +179,3 @@ def is_dataset(name: str, config: Config) -> bool:
 
 def take(images: Images, order: np.ndarray) -> Images:
     return images[order] if isinstance(images, np.ndarray) else [images[i] for i in order]
-
-
-def warnings_of(images: ImageSet) -> list[str]:
-    """What a reader must know about one set."""
-    warnings = []
-    if images.report.corrupt:
-        warnings.append(images.report.summary())
-    if images.report.transparent:
-        warnings.append(
-            f"{images.report.transparent} of {len(images)} images from {images.name} had transparency, which was dropped, as clean-fid "
-            "and pytorch-fid do"
-        )
-    return warnings
-
-
-def input_warnings(fake: ImageSet, real: ImageSet) -> list[str]:
-    """What about the two sets makes their comparison doubtful."""
-    warnings = warnings_of(fake) + warnings_of(real)
-    if len(fake) != len(real):
-        warnings.append(
-            f"{len(fake)} samples against {len(real)} reference images: distances with other counts are not comparable"
-        )
-    of_fake, of_real = _lossy(fake), _lossy(real)
-    if of_fake is not None and of_real is not None and abs(of_fake - of_real) > 0.5:
-        jpeg, other = (fake, real) if of_fake > of_real else (real, fake)
-        warnings.append(f"{jpeg.name} holds JPEG and {other.name} does not: the distance also measures JPEG artefacts")
-    return warnings
-
-
-def _lossy(images: ImageSet) -> float | None:
-    """Share of JPEG files; None where files are unknown (arrays)."""
-    if "array" in images.report.formats:
-        return None
-    return images.report.formats.get("JPEG", 0) / max(sum(images.report.formats.values()), 1)

@@ -19,7 +19,8 @@ from bench.features.extract import Progress
 from bench.features.reference import Provenance, ReferenceStatistics, with_suffix
 from bench.foreign_choices import AnyExtractor, ExtractorChoice, put_on_path
 from bench.foreign_features import ForeignFeatures, Watching
-from bench.foreign_images import Source, load_set, warnings_of
+from bench.foreign_images import Source, load_set
+from bench.foreign_warnings import warnings_of
 from bench.metrics.base import Evidence
 from bench.metrics.frechet import FrechetTo
 from bench.metrics.layers import first_layer
