@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.config_file import find_config
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError
 from bench.features.base import Extractor
 from bench.features.extract import Progress
 from bench.features.fast import SpeedCheck, speed_up
@@ -227,7 +227,7 @@ class Quicker:
 
     def __init__(self, speed: str) -> None:
         if speed not in SPEEDS:
-            raise BenchError(f"unknown speed '{speed}'; {did_you_mean(speed, SPEEDS)}")
+            raise BenchError(f"unknown speed '{speed}'; choose {', '.join(SPEEDS[:-1])} or {SPEEDS[-1]}")
         self._ways = set(speed.split("+"))
         self.check: SpeedCheck | None = None
 

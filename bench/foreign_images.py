@@ -9,8 +9,10 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from bench import registry
+from bench.data.arrays import conversion, image_shape
 from bench.data.base import Data
 from bench.data.decode import pack
 from bench.data.images import ImageReport, load_images, open_images
@@ -24,7 +26,7 @@ from bench.features.files import extract_files
 from bench.space import ImageSpace
 from bench.suite import Config
 
-Source = str | Path | np.ndarray
+Source = str | Path | np.ndarray | Tensor
 Images = np.ndarray | list[np.ndarray]
 
 
@@ -149,15 +151,11 @@ def colour_key(image: np.ndarray) -> bytes:
 
 def load_set(source: Source, split: str, config: Config, strict: bool = False) -> ImageSet:
     """Find a source; folders and zips are decoded later. A path that exists wins over a data set of the same name."""
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 4 or source.shape[-1] not in (1, 3) or len(source) == 0:
-            raise BenchError(
-                f"an image array must be uint8 (N, H, W, C) with C 1 or 3, got {source.dtype} {source.shape}"
-            )
-        return ImageSet("array", ArrayImages(source))
+    if isinstance(source, np.ndarray | Tensor):
+        return ImageSet("array", ArrayImages(_array(source)))
     if not isinstance(source, str | Path):
         raise BenchError(
-            f"images must be a uint8 numpy array (N, H, W, C), a path or the name of a data set, not {type(source).__name__}"
+            f"images must be a uint8 array or tensor (N, H, W, C), a path or the name of a data set, not {type(source).__name__}"
         )
     path = Path(source).expanduser()
     if path.exists():
@@ -171,6 +169,27 @@ def load_set(source: Source, split: str, config: Config, strict: bool = False) -
     near = difflib.get_close_matches(str(source), {*config.datasets, *registry.entries("dataset")}, n=1, cutoff=0.5)
     remedy = f"did you mean '{near[0]}'?" if near else "give a folder, zip, npz, npy or a name of `bench list datasets`"
     raise BenchError(f"'{source}' is neither a file, a folder nor a data set; {remedy}")
+
+
+def _array(images: np.ndarray | Tensor) -> np.ndarray:
+    """uint8 ``(N, H, W, C)`` of an array or a tensor in hand; BenchError says what would make images of anything else."""
+    if isinstance(images, np.ndarray):
+        return _checked(images, "an image array", images.dtype)
+    held = images.detach().cpu()
+    try:
+        return _checked(
+            (held.float() if held.is_floating_point() else held).numpy(), "a tensor of images", images.dtype
+        )
+    except BenchError as error:  # the same in torch's words
+        said = str(error).replace(".astype(np.uint8)", ".to(torch.uint8)")
+        raise BenchError(said.replace("np.moveaxis(x, 1, -1)", "x.permute(0, 2, 3, 1)")) from None
+
+
+def _checked(images: np.ndarray, what: str, kind: object) -> np.ndarray:
+    """kind: the type of number that the caller gave."""
+    if images.dtype != np.uint8:
+        raise BenchError(f"{what} must be uint8 (N, H, W, C), got {kind} {images.shape}: {conversion(images)}")
+    return images.reshape(image_shape(images.shape, what))
 
 
 def is_dataset(name: str, config: Config) -> bool:

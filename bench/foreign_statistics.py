@@ -149,6 +149,8 @@ def write_statistics(
     images = load_set(reference, split or "test", settings, strict)
     made_by, said = choice.make(device, images)
     features = ForeignFeatures({"real": images}, made_by, device, watching)
+    if layer is not None and layer not in features.layers:
+        raise BenchError(f"extractor {features.name} has no layer '{layer}'; it has {', '.join(features.layers)}")
     evidence = Evidence(None, None, features, features.name, features.layers)  # type: ignore[arg-type]  # for the names alone
     layer = first_layer(evidence, layer, USUAL)
     values = features("real", layer)

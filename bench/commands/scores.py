@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.options import OK, ConfigOption
+from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.report.image_progress import ImageProgress
@@ -56,6 +58,8 @@ def score(
     from bench.report.scores import scores_json, scores_renderable
     from bench.store import write_atomically
 
+    if json_file is not None:
+        _check_target("--json", json_file)
     with _watched() as watched:
         scores = score_images(
             samples,
@@ -73,7 +77,7 @@ def score(
         )
     Console().print(scores_renderable(scores))
     if json_file is not None:
-        write_atomically(json_file, scores_json(scores).encode())
+        write_atomically(json_file.expanduser(), scores_json(scores).encode())
     return OK
 
 
@@ -96,6 +100,7 @@ def statistics(
 
     from bench.foreign_statistics import write_statistics
 
+    _check_target("--output", output)
     with _watched() as watched:
         path, made, warnings = write_statistics(
             reference,
@@ -119,6 +124,18 @@ def statistics(
     for warning in warnings:
         console.print(f"warning: {warning}", markup=False, highlight=False, style="yellow", soft_wrap=True)
     return OK
+
+
+def _check_target(option: str, path: Path) -> None:
+    """BenchError where a file cannot be written, before anything has been computed for it."""
+    path = path.expanduser()
+    if path.is_dir():
+        raise BenchError(f"{option}: '{path}' is a folder; name a file")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise BenchError(f"{option}: '{path}' cannot be written, as '{above}' is a file; give another path")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise BenchError(f"{option}: '{path}' cannot be written, as '{above}' is read-only; give another path")
 
 
 @contextlib.contextmanager
