@@ -99,9 +99,10 @@ def score(
 ) -> pd.DataFrame:
     """Score ``samples`` against ``reference`` -> frame with one row a measurement (see Scores.to_frame).
 
-    samples, reference, train: uint8 array ``(N, H, W, C)``, or a folder (recursive), zip, npz, npy file, or the name of a data
-    set (its test split; for ``train`` its training split); ``samples`` and ``reference`` may also be statistics files, which give
-    the raw Fréchet distance only. train: what the model learned from; enables memorisation metrics
+    samples, reference, train: uint8 array or tensor ``(N, H, W, C)`` or ``(N, H, W)``, or a folder (recursive), zip, npz, npy file, or the
+    name of a data set (its test split; for ``train`` its training split); ``samples`` and ``reference`` may also be statistics files,
+    which give the raw Fréchet distance only. metrics: names, or dicts of a name and options, ``{"name": "prdc", "k": 3}``.
+    extractor: a name, an ``Extractor``, or a torch module (see ``ExtractorChoice``). train: what the model learned from; enables memorisation metrics
     and the train-vs-reference floor. Further options: see ``score_images``. Raises BenchError for unusable input.
     """
     return score_images(samples, reference, metrics, extractor, train, **options).to_frame()
