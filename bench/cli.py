@@ -59,7 +59,7 @@ def main() -> NoReturn:
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except UsageProblem as error:
-        _fail(f"{error.format_message()} (see `bench --help`)")
+        _fail(f"{error.format_message().rstrip('.')} (see `{_called(error)} --help`)")
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe has seen enough
@@ -73,6 +73,12 @@ def main() -> NoReturn:
         )
     except Exception:
         _crash()
+
+
+def _called(error: Any) -> str:
+    """The command that a wrong call was of, as one writes it."""
+    context = getattr(error, "ctx", None)
+    return "bench" if context is None or context.parent is None else f"bench {context.info_name}"
 
 
 def _crash() -> NoReturn:

@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import registry
 from bench.config_file import find_config
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError
 from bench.features.base import Extractor
 from bench.features.extract import Progress
 from bench.features.fast import SpeedCheck, speed_up
 from bench.features.network import NetworkExtractor
+from bench.foreign_choices import AnyExtractor, AnyMetric, ExtractorChoice, metric_parts, put_on_path
 from bench.foreign_features import Choice, ForeignData, ForeignEvidence, ForeignFeatures, Watching
-from bench.foreign_images import ImageSet, Source, input_warnings, load_set, warnings_of
+from bench.foreign_floor import floor_sets, held_against
+from bench.foreign_images import ImageSet, Source, load_set
 from bench.foreign_statistics import StatisticsSet, distance_of_statistics, distance_to_statistics, is_statistics
-from bench.plan import Part, extractor_named
+from bench.foreign_warnings import input_warnings, warnings_of, warnings_of_values
+from bench.plan import Part
 from bench.record import Measurement
-from bench.scoring import make_extractor, make_metric, missing, said_by
+from bench.scoring import make_metric, missing, said_by
 from bench.space import ImageSpace
 from bench.suite import load_config
 
@@ -36,6 +38,19 @@ if TYPE_CHECKING:
 SPEEDS = ("exact", "bfloat16", "compiled", "bfloat16+compiled")
 CHECKED = 300  # images of each side on which a faster extractor is checked
 DEFAULT_METRICS = ("frechet", "kernel", "prdc", "inception-score", "vendi")
+NEEDED = {
+    "images": "images of one size and as many channels in all sets",
+    "train": "the training images, which --train gives (train=... in Python)",
+    "features": "an extractor with features",
+    "logits": "an extractor that classifies (it has no layer 'logits')",
+    "labels": "the labels of a named data set as the reference",
+    "truth": "a named data set with a known truth as the reference, such as shapes",
+    "factors": "a named data set with known factors as the reference, such as shapes",
+    "sample_labels": "the class that each sample was to have, which only suites know",
+    "sample_captions": "the text that each sample was to show, which only suites know",
+    **dict.fromkeys(("reconstructs", "likelihood", "latent", "codes", "style"), "a model, which only suites have"),
+}
+"""What a metric may lack here, in words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +74,16 @@ class Scores:
     device: str = "cpu"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a measurement: metric, value, low, high, unit, n, direction, interval, note, floor."""
+        """One row a measurement: metric, value, low, high, unit, n, direction, interval, note, floor, floor_low, floor_high, floor_n."""
         import pandas as pd
 
         rows = []
         for measurement in self.measurements:
             fields = measurement.to_dict()
             floor = self.floor.get(measurement.name)
-            rows.append({"metric": fields.pop("name"), **fields, "floor": None if floor is None else float(floor)})
+            bounds = (None,) * 4 if floor is None else (float(floor), floor.low, floor.high, floor.n)
+            of_floor = dict(zip(("floor", "floor_low", "floor_high", "floor_n"), bounds, strict=True))
+            rows.append({"metric": fields.pop("name"), **fields, **of_floor})
         frame = pd.DataFrame(rows)
         frame.attrs["warnings"] = list(self.warnings)
         return frame
@@ -75,16 +92,17 @@ class Scores:
 def score(
     samples: Source,
     reference: Source,
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    extractor: str = "effnetlite0",
+    metrics: AnyMetric | Sequence[AnyMetric] = DEFAULT_METRICS,
+    extractor: AnyExtractor = "effnetlite0",
     train: Source | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Score ``samples`` against ``reference`` -> frame with one row a measurement (see Scores.to_frame).
 
-    samples, reference, train: uint8 array ``(N, H, W, C)``, or a folder (recursive), zip, npz, npy file, or the name of a data
-    set (its test split; for ``train`` its training split); ``samples`` and ``reference`` may also be statistics files, which give
-    the raw Fréchet distance only. train: what the model learned from; enables memorisation metrics
+    samples, reference, train: uint8 array or tensor ``(N, H, W, C)`` or ``(N, H, W)``, or a folder (recursive), zip, npz, npy file, or the
+    name of a data set (its test split; for ``train`` its training split); ``samples`` and ``reference`` may also be statistics files,
+    which give the raw Fréchet distance only. metrics: names, or dicts of a name and options, ``{"name": "prdc", "k": 3}``.
+    extractor: a name, an ``Extractor``, or a torch module (see ``ExtractorChoice``). train: what the model learned from; enables memorisation metrics
     and the train-vs-reference floor. Further options: see ``score_images``. Raises BenchError for unusable input.
     """
     return score_images(samples, reference, metrics, extractor, train, **options).to_frame()
@@ -93,12 +111,12 @@ def score(
 def score_images(
     samples: Source,
     reference: Source,
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    extractor: str = "effnetlite0",
+    metrics: AnyMetric | Sequence[AnyMetric] = DEFAULT_METRICS,
+    extractor: AnyExtractor = "effnetlite0",
     train: Source | None = None,
     *,
     extractor_options: dict[str, Any] | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     strict: bool = False,
     seed: int = 0,
     speed: str = "exact",
@@ -112,11 +130,13 @@ def score_images(
     speed: "bfloat16", "compiled" or "bfloat16+compiled" runs the extractor's network so, if a check on up to 300 images of each
     side shows that the Fréchet distance keeps its value to 0.1 %; the first warning says what it showed. "exact": float32.
     """
-    settings = load_config(find_config(config))
-    metrics = (metrics,) if isinstance(metrics, str) else metrics
-    part = extractor_named(extractor, extractor_options)
+    from bench.api import resolve_device
+
+    path = find_config(config)
+    settings, device = load_config(path), resolve_device(str(device))
+    put_on_path(path, settings, extractor, metrics, (samples, reference, train))
+    choice, parts = ExtractorChoice(extractor, extractor_options), metric_parts(metrics)
     quicker, watching = Quicker(speed), Watching(on_phase, on_images)
-    parts = [Part(name=name, target=registry.find("metric", name).target) for name in metrics]
     watching.phase("finding the images")
     fake, real = (
         StatisticsSet(str(source), Path(str(source)).expanduser())
@@ -127,7 +147,7 @@ def score_images(
     if isinstance(fake, StatisticsSet) or isinstance(real, StatisticsSet):
         if speed != "exact":
             raise BenchError("--speed is checked on images of both sides, and a statistics file has none; leave it out")
-        found = _of_statistics(fake, real, part, parts, device, watching)
+        found = _of_statistics(fake, real, choice, parts, device, watching)
         if train is not None:
             found.warnings.append(
                 "the training images were not looked at: a statistics file cannot be held against them"
@@ -138,30 +158,29 @@ def score_images(
     known = None if train is None else load_set(train, "train", settings, strict)
 
     sets = {"fake": fake, "real": real} | ({} if known is None else {"train": known})
-    features = ForeignFeatures(sets, make_extractor(part, device, real.data), device, watching)
+    made, of_extractor = choice.make(device, real)
+    features = ForeignFeatures(sets, made, device, watching)
     if speed != "exact":
         watching.phase(f"checking the extractor in {speed}")
     features.extractor = quicker(features.extractor, fake, real)
     _read_all(features, parts)
-    warnings = input_warnings(fake, real) + ([] if known is None else warnings_of(known))
+    warnings = of_extractor + input_warnings(fake, real, known)
     whole = {"fake": Choice(fake, "fake"), "real": Choice(real, "real")}
+    of_train = None if known is None else Choice(known, "train")
     measure = functools.partial(_measure, parts, features, seed=seed, watching=watching)
-    measurements = measure(whole, None if known is None else Choice(known, "train"), warnings)
-    floor_sets, floor_means = _floor_sets(whole, known, seed)
-    floor = measure(floor_sets, None, [])
+    reasons: list[str] = []
+    measurements = measure(whole, of_train, reasons)
+    if not measurements:
+        said = "; ".join(reasons).replace(" left out: ", ": ")
+        raise BenchError(f"nothing could be measured: {said or 'no metric found anything to look at in these images'}")
+    taken, means = floor_sets(whole, known, seed)
+    floor, off = held_against(measure(taken, of_train, [], of_floor=True), taken, whole)
     if quicker.check is not None:
         warnings.insert(0, f"extractor in {speed}: {quicker.check}")
     if features.extractor.uncacheable is not None:
         warnings.append(f"features are not cached: {features.extractor.uncacheable}")
-    if len(floor_sets["fake"]) != len(fake):
-        warnings.append(
-            f"floor: taken with {len(floor_sets['fake'])} images, not {len(fake)}; it is no bound for what depends on the number of "
-            "images, as the Fréchet distance and the Vendi score do (those free of bias compare: fd_corrected, kid)"
-        )
-    warnings += _notes(measurements)
-    warnings += _memorisation_warnings(fake, known, measurements)
-    by_name = {m.name: m for m in floor}
-    return Scores(fake, real, measurements, by_name, floor_means, warnings, known, features.extractor, seed, device)
+    warnings += reasons + off + warnings_of_values(measurements)
+    return Scores(fake, real, measurements, floor, means, warnings, known, features.extractor, seed, device)
 
 
 def _read_all(features: ForeignFeatures, parts: list[Part]) -> None:
@@ -178,7 +197,7 @@ def _read_all(features: ForeignFeatures, parts: list[Part]) -> None:
 def _of_statistics(
     fake: ImageSet | StatisticsSet,
     real: ImageSet | StatisticsSet,
-    extractor: Part,
+    extractor: ExtractorChoice,
     parts: list[Part],
     device: str,
     watching: Watching,
@@ -191,10 +210,10 @@ def _of_statistics(
         images, statistics, split = (real, fake, "real") if isinstance(fake, StatisticsSet) else (fake, real, "fake")
         assert isinstance(images, ImageSet)
         assert isinstance(statistics, StatisticsSet)
-        used = make_extractor(extractor, device, images.data)
+        used, said = extractor.make(device, images)
         features = ForeignFeatures({split: images}, used, device, watching)
         measurements, warnings = distance_to_statistics(features, statistics.path, split)
-        warnings = warnings_of(images) + warnings
+        warnings = warnings_of(images) + said + warnings
     left_out = [part.name for part in parts if part.name != "frechet"]
     if left_out:
         warnings.append(
@@ -209,7 +228,7 @@ class Quicker:
 
     def __init__(self, speed: str) -> None:
         if speed not in SPEEDS:
-            raise BenchError(f"unknown speed '{speed}'; {did_you_mean(speed, SPEEDS)}")
+            raise BenchError(f"unknown speed '{speed}'; choose {', '.join(SPEEDS[:-1])} or {SPEEDS[-1]}")
         self._ways = set(speed.split("+"))
         self.check: SpeedCheck | None = None
 
@@ -240,8 +259,10 @@ def _measure(
     *,
     seed: int,
     watching: Watching,
+    of_floor: bool = False,
 ) -> list[Measurement]:
-    """All metrics on one pair of sets, ``fake`` and ``real``."""
+    """All metrics on one pair of sets, ``fake`` and ``real``. of_floor: the samples are training images, which makes nothing of
+    metrics that hold samples against these."""
     fake, real = sets["fake"], sets["real"]
     chosen = {**sets, "train": train if train is not None else real}
     rows = {split: features.part(choice.split, choice.rows) for split, choice in chosen.items()}
@@ -267,14 +288,13 @@ def _measure(
         metric = make_metric(part)
         evidence.data = data["train" in metric.needs]
         lacking = missing(metric.needs, evidence)
-        if train is None and "train" in metric.needs:
+        if (train is None or of_floor) and "train" in metric.needs:
             lacking.add("train")
+        if evidence.data.space is None and metric.needs & {"truth", "labels"}:
+            lacking.add("images")
         if lacking:
-            if evidence.data.space is None:
-                lacking = {
-                    need.replace("images", "images of one size and as many channels in all sets") for need in lacking
-                }
-            warnings.append(f"{part.name} left out: it needs {', '.join(sorted(lacking))}")
+            needed = ", ".join(NEEDED.get(need, need) for need in sorted(lacking))
+            warnings.append(f"{part.name} left out: it needs {needed}")
             continue
         watching.phase(part.name)
         try:
@@ -291,41 +311,3 @@ def _common_space(*sets: Choice) -> ImageSpace | None:
     shapes = {each.images.shape for each in sets}
     height, width, channels = (shapes.pop() if len(shapes) == 1 else None) or (0, 0, 0)
     return ImageSpace(channels, height, width) if channels else None
-
-
-def _floor_sets(whole: Mapping[str, Choice], train: ImageSet | None, seed: int) -> tuple[dict[str, Choice], str]:
-    """Real images scored as if they were samples: training images if known, else one half of the reference."""
-    rng = np.random.default_rng(seed)
-    n, real = len(whole["fake"]), whole["real"].images
-    if train is not None:
-        order = rng.permutation(len(train))[:n]
-        means = f"{len(order)} training images against the reference"
-        return {"fake": Choice(train, "train", order), "real": whole["real"]}, means
-    order = rng.permutation(len(real))
-    half = len(real) // 2
-    fake, rest = order[: min(n, half)], order[half:]
-    means = f"{len(fake)} images of the reference against {len(rest)} others of it"
-    return {"fake": Choice(real, "real", fake), "real": Choice(real, "real", rest)}, means
-
-
-def _notes(measurements: list[Measurement]) -> list[str]:
-    """What measurements say of themselves, each sentence once with the names of all that say it."""
-    names: dict[str, list[str]] = {}
-    for measurement in measurements:
-        if measurement.note:
-            names.setdefault(measurement.note, []).append(measurement.name)
-    return [f"{', '.join(of)}: {note}" for note, of in names.items()]
-
-
-def _memorisation_warnings(fake: ImageSet, train: ImageSet | None, measurements: list[Measurement]) -> list[str]:
-    """Copies of training images among the samples: pixel by pixel, and by the verdict of the memorisation metric."""
-    if train is None:
-        return []
-    warnings = []
-    known = set(train.report.digests)
-    copies = sum(digest in known for digest in fake.report.digests)
-    if copies:
-        warnings.append(f"{copies} of {len(fake)} samples equal a training image pixel by pixel")
-    if any(m.name.startswith("memorised") and m == 1 for m in measurements):
-        warnings.append("the samples are closer to training images than new data are: distances reward this copying")
-    return warnings

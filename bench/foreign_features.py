@@ -105,13 +105,29 @@ class Choice:
     def pixels(self) -> Images:
         return self.images.pixels if self.rows is None else take(self.images.pixels, self.rows)
 
+    def known(self, what: str) -> Any:
+        """``labels`` or ``factors`` of these images, where they are of a data set that knows them; else None."""
+        whole = None if self.images.data is None else getattr(self.images.data, f"{self.images.split}_{what}")
+        if whole is None or self.rows is None:
+            return whole
+        return (
+            {name: values[self.rows] for name, values in whole.items()} if isinstance(whole, dict) else whole[self.rows]
+        )
+
 
 class ForeignData(Data):
-    """The reference as a data set whose images are decoded when a metric looks at them."""
+    """The reference as a data set whose images are decoded when a metric looks at them, with all that is known of a named one."""
 
     def __init__(self, space: ImageSpace | None, sets: Mapping[str, Choice]) -> None:
         """sets: ``test``, and ``train``."""
-        super().__init__("reference", space, None, None)  # type: ignore[arg-type]
+        train, test = sets["train"], sets["test"]
+        data = test.images.data
+        known: dict[str, Any] = {"test_labels": test.known("labels"), "test_factors": test.known("factors")}
+        if data is not None:
+            known |= {"truth": data.truth, "classes": data.classes}
+            if train.images.data is not None and train.images.data.name == data.name:
+                known |= {"train_labels": train.known("labels"), "train_factors": train.known("factors")}
+        super().__init__("reference" if data is None else data.name, space, None, None, **known)  # type: ignore[arg-type]
         object.__setattr__(self, "_sets", dict(sets))
         object.__delattr__(self, "train")
         object.__delattr__(self, "test")

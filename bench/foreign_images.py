@@ -9,8 +9,10 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from bench import registry
+from bench.data.arrays import conversion, image_shape
 from bench.data.base import Data
 from bench.data.decode import pack
 from bench.data.images import ImageReport, load_images, open_images
@@ -24,7 +26,7 @@ from bench.features.files import extract_files
 from bench.space import ImageSpace
 from bench.suite import Config
 
-Source = str | Path | np.ndarray
+Source = str | Path | np.ndarray | Tensor
 Images = np.ndarray | list[np.ndarray]
 
 
@@ -32,13 +34,18 @@ class ImageSet:
     """Images of one source, which pass through memory as often as somebody looks at them: a folder or zip is never held whole
     unless a metric asks for its ``pixels``.
 
-    name: as the user called it. data: the whole data set that they are a split of, if they are.
+    name: as the user called it. data: the whole data set that they are a split of, if they are; split: which one.
     """
 
     def __init__(
-        self, name: str, source: EncodedImages | ArrayImages, strict: bool = False, data: Data | None = None
+        self,
+        name: str,
+        source: EncodedImages | ArrayImages,
+        strict: bool = False,
+        data: Data | None = None,
+        split: str = "test",
     ) -> None:
-        self.name, self.data = name, data
+        self.name, self.data, self.split = name, data, split
         self._source, self._strict = source, strict
         self._report: ImageReport | None = None
         self._pixels: Images | None = None
@@ -110,6 +117,10 @@ class ImageSet:
             found = list(itertools.islice((image.pixels for image in walked if isinstance(image, Decoded)), count))
         return pack(found) if found else self.pixels  # which says that none can be read
 
+    def some(self, count: int) -> Images:
+        """All pixels where they are in memory, else those of the first ``count`` images."""
+        return self._source.images if isinstance(self._source, ArrayImages) else self.first(count)
+
     @property
     def pixels(self) -> Images:
         """All images in memory: uint8 ``(N, H, W, C)``, or a list of ``(H, W, C)`` of mixed sizes. Kept once asked for."""
@@ -140,15 +151,11 @@ def colour_key(image: np.ndarray) -> bytes:
 
 def load_set(source: Source, split: str, config: Config, strict: bool = False) -> ImageSet:
     """Find a source; folders and zips are decoded later. A path that exists wins over a data set of the same name."""
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 4 or source.shape[-1] not in (1, 3) or len(source) == 0:
-            raise BenchError(
-                f"an image array must be uint8 (N, H, W, C) with C 1 or 3, got {source.dtype} {source.shape}"
-            )
-        return ImageSet("array", ArrayImages(source))
+    if isinstance(source, np.ndarray | Tensor):
+        return ImageSet("array", ArrayImages(_array(source)))
     if not isinstance(source, str | Path):
         raise BenchError(
-            f"images must be a uint8 numpy array (N, H, W, C), a path or the name of a data set, not {type(source).__name__}"
+            f"images must be a uint8 array or tensor (N, H, W, C), a path or the name of a data set, not {type(source).__name__}"
         )
     path = Path(source).expanduser()
     if path.exists():
@@ -158,10 +165,31 @@ def load_set(source: Source, split: str, config: Config, strict: bool = False) -
         data = registry.load(target)(**options).load()
         if not isinstance(data.space, ImageSpace):
             raise BenchError(f"data set '{source}' holds {data.space}, but `bench score` scores images")
-        return ImageSet(f"{source} ({split})", ArrayImages(getattr(data, split)), data=data)
+        return ImageSet(f"{source} ({split})", ArrayImages(getattr(data, split)), data=data, split=split)
     near = difflib.get_close_matches(str(source), {*config.datasets, *registry.entries("dataset")}, n=1, cutoff=0.5)
     remedy = f"did you mean '{near[0]}'?" if near else "give a folder, zip, npz, npy or a name of `bench list datasets`"
     raise BenchError(f"'{source}' is neither a file, a folder nor a data set; {remedy}")
+
+
+def _array(images: np.ndarray | Tensor) -> np.ndarray:
+    """uint8 ``(N, H, W, C)`` of an array or a tensor in hand; BenchError says what would make images of anything else."""
+    if isinstance(images, np.ndarray):
+        return _checked(images, "an image array", images.dtype)
+    held = images.detach().cpu()
+    try:
+        return _checked(
+            (held.float() if held.is_floating_point() else held).numpy(), "a tensor of images", images.dtype
+        )
+    except BenchError as error:  # the same in torch's words
+        said = str(error).replace(".astype(np.uint8)", ".to(torch.uint8)")
+        raise BenchError(said.replace("np.moveaxis(x, 1, -1)", "x.permute(0, 2, 3, 1)")) from None
+
+
+def _checked(images: np.ndarray, what: str, kind: object) -> np.ndarray:
+    """kind: the type of number that the caller gave."""
+    if images.dtype != np.uint8:
+        raise BenchError(f"{what} must be uint8 (N, H, W, C), got {kind} {images.shape}: {conversion(images)}")
+    return images.reshape(image_shape(images.shape, what))
 
 
 def is_dataset(name: str, config: Config) -> bool:
@@ -170,37 +198,3 @@ def is_dataset(name: str, config: Config) -> bool:
 
 def take(images: Images, order: np.ndarray) -> Images:
     return images[order] if isinstance(images, np.ndarray) else [images[i] for i in order]
-
-
-def warnings_of(images: ImageSet) -> list[str]:
-    """What a reader must know about one set."""
-    warnings = []
-    if images.report.corrupt:
-        warnings.append(images.report.summary())
-    if images.report.transparent:
-        warnings.append(
-            f"{images.report.transparent} of {len(images)} images from {images.name} had transparency, which was dropped, as clean-fid "
-            "and pytorch-fid do"
-        )
-    return warnings
-
-
-def input_warnings(fake: ImageSet, real: ImageSet) -> list[str]:
-    """What about the two sets makes their comparison doubtful."""
-    warnings = warnings_of(fake) + warnings_of(real)
-    if len(fake) != len(real):
-        warnings.append(
-            f"{len(fake)} samples against {len(real)} reference images: distances with other counts are not comparable"
-        )
-    of_fake, of_real = _lossy(fake), _lossy(real)
-    if of_fake is not None and of_real is not None and abs(of_fake - of_real) > 0.5:
-        jpeg, other = (fake, real) if of_fake > of_real else (real, fake)
-        warnings.append(f"{jpeg.name} holds JPEG and {other.name} does not: the distance also measures JPEG artefacts")
-    return warnings
-
-
-def _lossy(images: ImageSet) -> float | None:
-    """Share of JPEG files; None where files are unknown (arrays)."""
-    if "array" in images.report.formats:
-        return None
-    return images.report.formats.get("JPEG", 0) / max(sum(images.report.formats.values()), 1)

@@ -17,15 +17,15 @@ from bench.config_file import find_config
 from bench.errors import BenchError, did_you_mean
 from bench.features.extract import Progress
 from bench.features.reference import Provenance, ReferenceStatistics, with_suffix
+from bench.foreign_choices import AnyExtractor, ExtractorChoice, put_on_path
 from bench.foreign_features import ForeignFeatures, Watching
-from bench.foreign_images import Source, load_set, warnings_of
+from bench.foreign_images import Source, load_set
+from bench.foreign_warnings import warnings_of
 from bench.metrics.base import Evidence
 from bench.metrics.frechet import FrechetTo
 from bench.metrics.layers import first_layer
 from bench.metrics.moments import Moments
-from bench.plan import extractor_named
 from bench.record import Measurement
-from bench.scoring import make_extractor
 from bench.suite import load_config
 
 LAYERS = ("pool", "mid", "final")
@@ -113,12 +113,12 @@ def distance_of_statistics(samples: Path, reference: Path) -> tuple[list[Measure
 def write_statistics(
     reference: Source,
     output: str | os.PathLike[str],
-    extractor: str = "effnetlite0",
+    extractor: AnyExtractor = "effnetlite0",
     layer: str | None = None,
     split: str | None = None,
     *,
     extractor_options: dict[str, Any] | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     strict: bool = False,
     force: bool = False,
     config: Path | None = None,
@@ -135,22 +135,29 @@ def write_statistics(
         raise BenchError(f"{path} is there already; give --force to write over it, or another name")
     if is_statistics(reference):
         raise BenchError(f"{reference} holds statistics already; give the images that they are to be made of")
-    settings = load_config(find_config(config))
-    part, watching = extractor_named(extractor, extractor_options), Watching(on_phase, on_images)
+    from bench.api import resolve_device
+
+    place = find_config(config)
+    settings, device = load_config(place), resolve_device(str(device))
+    put_on_path(place, settings, extractor, sources=(reference,))
+    choice, watching = ExtractorChoice(extractor, extractor_options), Watching(on_phase, on_images)
     watching.phase("finding the images")
     named = isinstance(reference, str) and not Path(reference).expanduser().exists()
     if named and split not in (None, "test", "train"):
         raise BenchError(f"--split: a data set has no '{split}'; {did_you_mean(str(split), ('test', 'train'))}")
     split = (split or "test") if named else split
     images = load_set(reference, split or "test", settings, strict)
-    features = ForeignFeatures({"real": images}, make_extractor(part, device, images.data), device, watching)
+    made_by, said = choice.make(device, images)
+    features = ForeignFeatures({"real": images}, made_by, device, watching)
+    if layer is not None and layer not in features.layers:
+        raise BenchError(f"extractor {features.name} has no layer '{layer}'; it has {', '.join(features.layers)}")
     evidence = Evidence(None, None, features, features.name, features.layers)  # type: ignore[arg-type]  # for the names alone
     layer = first_layer(evidence, layer, USUAL)
     values = features("real", layer)
     made = ReferenceStatistics.of_features(
         values, features.extractor, layer, data=images.name, data_sha256=images.sha256, split=split
     )
-    warnings = warnings_of(images)
+    warnings = said + warnings_of(images)
     if len(values) <= values.shape[1]:
         warnings.append(
             f"{len(values)} images are few for {values.shape[1]} dimensions: the covariance is singular, and distances to it are "

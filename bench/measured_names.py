@@ -22,6 +22,24 @@ STEMS = {
 }
 """Measurements of a metric, without the extractor's name behind them. A metric that is not listed may measure anything."""
 
+ALSO = {
+    "kernel": ("mmd",),
+    "inception-score": ("inception_score",),
+    "sfid": ("sfid",),
+    "cmmd": ("cmmd",),
+    "frechet-infinity": ("fd_infinity", "fid_infinity"),
+    "sliced-wasserstein": ("sliced_w2", "swd"),
+    "clipped": ("clipped_coverage", "clipped_density"),
+    "lpips-diversity": ("lpips", "pdist"),
+    "ms-ssim-diversity": ("ms_ssim", "ms_ssim_diversity"),
+    "fld": ("fld", "fld_gap"),
+    "modes": ("factor_coverage", "factor_kl", "high_quality", "mode_kl", "modes_captured"),
+    "conditional": ("classification_accuracy_score", "condition_consistency", "intra_fd"),
+    "reconstruction": ("anomaly_auroc", "denoising_gain", "psnr", "reconstruction_mse", "rfd", "rfid", "ssim"),
+    "latent-paths": ("interpolation_smoothness", "path_linearity", "ppl"),
+}
+"""Further words for measurements, by which people look for a metric; a metric may measure more than stands here."""
+
 COSTS = (
     "sampling_throughput", "training_throughput", "training_step_rate", "training_seconds", "training_steps", "training_images",
     "parameters", "nfe", "time_to_first_sample", "peak_memory_sampling", "peak_memory_training", "oscillation",
@@ -45,6 +63,19 @@ def may_measure(name: str, metrics: Sequence[str], extractors: Sequence[str]) ->
     if any(_holds(rest, ending) for ending in own):
         return True
     return not any(_holds(rest, ending) for ending in registered) and not _near(rest, own)
+
+
+def measured_by(name: str) -> str | None:
+    """The metric that measures ``name``: ``kernel`` for ``kid`` or ``KID_effnetlite0``. None where that is not known."""
+    wanted = name.lower().replace("-", "_")
+    found = [
+        (len(stem), metric)
+        for stems in (STEMS, ALSO)
+        for metric in stems
+        for stem in stems[metric]
+        if _begins(wanted, stem)
+    ]
+    return max(found)[1] if found else None
 
 
 def likely_names(metrics: Sequence[str], extractors: Sequence[str]) -> list[str]:

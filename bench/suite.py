@@ -11,7 +11,7 @@ from bench import registry
 from bench.config_file import read_toml
 from bench.errors import BenchError, did_you_mean
 from bench.extractor_names import extractor_source
-from bench.measured_names import likely_names, may_measure
+from bench.measured_names import likely_names, may_measure, measured_by
 from bench.prices import Price
 
 BUDGET_UNITS = ("seconds", "images", "steps", "flops")
@@ -332,7 +332,9 @@ def _check_names(config: Config, path: Path) -> None:
             known = {**registry.entries(kind), **(variants or {})}
             if ":" in name:
                 raise
-            raise BenchError(f"{path}: key '{where}': unknown {kind} '{name}'; {did_you_mean(name, known)}") from error
+            owner = measured_by(name) if kind == "metric" else None
+            remedy = f"'{name}' is measured by '{owner}'" if owner else did_you_mean(name, known)
+            raise BenchError(f"{path}: key '{where}': unknown {kind} '{name}'; {remedy}") from error
 
     for name, variant in config.models.items():
         if not variant.class_:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.options import OK, ConfigOption, names_of
+from bench.commands.options import OK, ConfigOption
+from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.report.image_progress import ImageProgress
 
 ExtractorOption = Annotated[
-    str, typer.Option(help="A registered extractor; timm:NAME, dinov2-VARIANT, clip-VARIANT, inception-MODE.")
+    str,
+    typer.Option(
+        help="A registered extractor; timm:NAME, dinov2-VARIANT, clip-VARIANT, inception-MODE, my_file:MyClass."
+    ),
 ]
 WeightsOption = Annotated[Path | None, typer.Option(help="The extractor's weights, where it ships none.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -28,7 +33,9 @@ def score(
         str, typer.Argument(help="Folder (recursive), zip, npz, npy, name of a data set, or statistics file.")
     ],
     reference: Annotated[str, typer.Option("--reference", help="What real images look like: as SAMPLES.")],
-    metrics: Annotated[str | None, typer.Option(help="Registered metrics with commas between them.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Metrics with commas between them, each with its options: prdc:k=3,kernel.")
+    ] = None,
     extractor: ExtractorOption = "effnetlite0",
     train: Annotated[str | None, typer.Option(help="What the model learned from: as SAMPLES.")] = None,
     weights: WeightsOption = None,
@@ -46,20 +53,22 @@ def score(
     """Score anybody's images against a reference: the same metrics, intervals and floor as in suites."""
     from rich.console import Console
 
-    from bench.api import resolve_device
     from bench.foreign import DEFAULT_METRICS, score_images
+    from bench.foreign_choices import metrics_in
     from bench.report.scores import scores_json, scores_renderable
     from bench.store import write_atomically
 
+    if json_file is not None:
+        _check_target("--json", json_file)
     with _watched() as watched:
         scores = score_images(
             samples,
             reference,
-            names_of(metrics) or DEFAULT_METRICS,
+            metrics_in(metrics) or DEFAULT_METRICS,
             extractor,
             train,
             extractor_options={} if weights is None else {"weights": str(weights)},
-            device=resolve_device(device),
+            device=device,
             strict=strict,
             speed=speed,
             config=config,
@@ -68,7 +77,7 @@ def score(
         )
     Console().print(scores_renderable(scores))
     if json_file is not None:
-        write_atomically(json_file, scores_json(scores).encode())
+        write_atomically(json_file.expanduser(), scores_json(scores).encode())
     return OK
 
 
@@ -89,9 +98,9 @@ def statistics(
     """Write the mean and covariance of a reference's features, for `bench score --reference FILE`."""
     from rich.console import Console
 
-    from bench.api import resolve_device
     from bench.foreign_statistics import write_statistics
 
+    _check_target("--output", output)
     with _watched() as watched:
         path, made, warnings = write_statistics(
             reference,
@@ -100,7 +109,7 @@ def statistics(
             layer,
             split,
             extractor_options={} if weights is None else {"weights": str(weights)},
-            device=resolve_device(device),
+            device=device,
             strict=strict,
             force=force,
             config=config,
@@ -115,6 +124,18 @@ def statistics(
     for warning in warnings:
         console.print(f"warning: {warning}", markup=False, highlight=False, style="yellow", soft_wrap=True)
     return OK
+
+
+def _check_target(option: str, path: Path) -> None:
+    """BenchError where a file cannot be written, before anything has been computed for it."""
+    path = path.expanduser()
+    if path.is_dir():
+        raise BenchError(f"{option}: '{path}' is a folder; name a file")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise BenchError(f"{option}: '{path}' cannot be written, as '{above}' is a file; give another path")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise BenchError(f"{option}: '{path}' cannot be written, as '{above}' is read-only; give another path")
 
 
 @contextlib.contextmanager

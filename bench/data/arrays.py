@@ -73,14 +73,40 @@ def image_array(path: Path, name: str, header: Header) -> np.ndarray:
     """The array as images: uint8 ``(N, H, W, 1 or 3)``; ``(N, H, W)`` counts as grey. Raises BenchError on anything else."""
     where = f"{path}{f':{name}' if name else ''}"
     if header.dtype != np.uint8:
-        raise BenchError(f"{where} holds {header}; images must be uint8 from 0 to 255: convert it and save it again")
-    if 0 in header.shape:
-        raise BenchError(f"{where} is empty: its shape is {header.shape}")
-    shape = (*header.shape, 1) if len(header.shape) == 3 else header.shape
-    if len(shape) != 4 or shape[3] not in (1, 3):
-        hint = "; transpose it with np.moveaxis(x, 1, -1)" if len(shape) == 4 and shape[1] in (1, 3) else ""
-        raise BenchError(f"{where} has the shape {header.shape}; images must be (N, H, W) or (N, H, W, 1 or 3){hint}")
-    return load_array(path, name, header).reshape(shape)
+        how = conversion(load_array(path, name, header))
+        raise BenchError(f"{where} holds {header}; images must be uint8 from 0 to 255: {how}, and save it again")
+    return load_array(path, name, header).reshape(image_shape(header.shape, where))
+
+
+def image_shape(shape: tuple[int, ...], where: str) -> tuple[int, ...]:
+    """``(N, H, W, C)`` of images of this shape; BenchError where they cannot be images."""
+    if 0 in shape:
+        raise BenchError(f"{where} is empty: its shape is {shape}")
+    whole = (*shape, 1) if len(shape) == 3 else shape
+    if len(whole) != 4 or whole[3] not in (1, 3):
+        hint = "; transpose it with np.moveaxis(x, 1, -1)" if len(whole) == 4 and whole[1] in (1, 3) else ""
+        raise BenchError(f"{where} has the shape {shape}; images must be (N, H, W) or (N, H, W, 1 or 3){hint}")
+    return whole
+
+
+def conversion(values: np.ndarray) -> str:
+    """What makes uint8 pixels of these numbers ``x``, as their range tells."""
+    if values.dtype == bool:
+        return "convert it with x.astype(np.uint8) * 255"
+    if values.dtype.kind not in "fiu" or values.size == 0:
+        return "convert it"
+    least, most = float(values.min()), float(values.max())
+    if not np.isfinite([least, most]).all():
+        return "it holds NaN or infinity, which is no picture"
+    whole = values.dtype.kind in "iu" or bool((values == np.rint(values)).all())
+    if least >= 0 and most <= 1:
+        return f"its values are from {least:g} to {most:g}: convert it with (255 * x).round().astype(np.uint8)"
+    if least >= -1 and most <= 1:
+        return f"its values are from {least:g} to {most:g}: convert it with (127.5 * (x + 1)).round().astype(np.uint8)"
+    if least >= 0 and most <= 255:
+        way = "x.astype(np.uint8)" if whole else "x.round().astype(np.uint8)"
+        return f"its values are from {least:g} to {most:g}: convert it with {way}"
+    return f"its values are from {least:g} to {most:g}: scale it to 0 ... 255 and round it"
 
 
 def require_memory(needed: int, what: str) -> None:

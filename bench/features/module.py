@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ class TimmExtractor(ModuleExtractor):
             with torch.random.fork_rng(devices=[]):  # timm draws weights before it loads them
                 network = timm.create_model(model, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
         except (RuntimeError, KeyError) as error:
-            wrong = str(error).splitlines()[-1].strip()
+            wrong = _few_keys(str(error).splitlines()[-1].strip().rstrip("."))
             raise BenchError(
                 f"{path} does not hold the weights of timm's {model} ({wrong}); give its own file"
             ) from None
@@ -123,6 +124,12 @@ class _TimmLayers(nn.Module):
         return {"features": features} | (
             {} if isinstance(classifier, nn.Identity) else {"logits": classifier(features)}
         )
+
+
+def _few_keys(text: str, most: int = 3) -> str:
+    """A sentence of torch's with only the first of the keys that it names."""
+    keys = re.findall(r'"[^"]*"', text)
+    return text if len(keys) <= most else f"{text[: text.index(keys[most])].rstrip(', ')} and {len(keys) - most} more"
 
 
 def _grey_levels(value: float | Sequence[float]) -> float | tuple[float, ...]:

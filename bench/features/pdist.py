@@ -27,6 +27,7 @@ from bench.features.weights import (
     check_sha256,
     download_weights,
     find_weights,
+    hub_folder,
     load_state_dict,
     load_strictly,
     sha256_of,
@@ -198,6 +199,37 @@ class LPIPS(PerceptualDistance):
 
     def modules(self) -> Sequence[nn.Module]:
         return [self._network]
+
+
+def perceptual_distance(net: str = "auto", weights: str | os.PathLike[str] | None = None) -> PerceptualDistance:
+    """The distance by name: ``effnetlite0``, LPIPS's ``alex``, ``vgg``, ``squeeze``, or ``auto``.
+
+    weights: file of LPIPS's trunk, where torch hub's cache does not hold it. auto: LPIPS of the file given, else of the first trunk
+    that is in the cache, else ``effnetlite0``. The distance's name says which it is.
+    """
+    if net == "effnetlite0" and weights is None:
+        return EfficientNetDistance()
+    if net == "effnetlite0":
+        raise BenchError("the distance 'effnetlite0' takes no weights; choose net = 'auto' or a network of LPIPS")
+    if net != "auto":
+        return LPIPS(net, weights)
+    if weights is not None:
+        return LPIPS(_net_of(Path(weights).expanduser()), weights)
+    cached = (net for net, trunk in TRUNKS.items() if (hub_folder() / trunk.file).is_file())
+    first = next(cached, None)
+    return EfficientNetDistance() if first is None else LPIPS(first)
+
+
+def _net_of(path: Path) -> str:
+    """The network of LPIPS whose trunk a file holds, or the first that a folder has."""
+    if path.is_dir():
+        return next((net for net, trunk in TRUNKS.items() if (path / trunk.file).is_file()), "alex")
+    digest = sha256_of(path) if path.is_file() else ""
+    found = [net for net, trunk in TRUNKS.items() if trunk.sha256 and digest.startswith(trunk.sha256)]
+    if not found and path.is_file():
+        files = " or ".join(trunk.file for trunk in TRUNKS.values())
+        raise BenchError(f"{path} is no trunk of LPIPS (SHA-256 {digest[:16]}...); give {files} as published")
+    return found[0] if found else "alex"  # whose message names the missing file
 
 
 def _trunk_network(trunk: Trunk, path: Path) -> nn.Sequential:

@@ -88,9 +88,7 @@ class ReferenceStatistics:
         except OSError as error:
             with contextlib.suppress(OSError):
                 aside.unlink()
-            raise BenchError(
-                f"cannot write reference statistics to {path}: {error.strerror}; choose another place"
-            ) from None
+            raise BenchError(f"cannot write statistics to {path}: {error.strerror}; choose another place") from None
         return path
 
     @classmethod
@@ -120,14 +118,14 @@ class ReferenceStatistics:
         about = self.provenance
         if width != len(self.mu) or (about.layer is not None and about.layer != layer):
             raise BenchError(
-                f"reference statistics of layer '{about.layer}' ({len(self.mu)} numbers) cannot be compared with layer "
+                f"statistics of layer '{about.layer}' ({len(self.mu)} numbers) cannot be compared with layer "
                 f"'{layer}' of {extractor.name} ({width}); make them with the same extractor and layer"
             )
         if about.extractor_version is None:
-            return f"the reference {about.source} does not say with which weights and resizing it was made"
+            return f"{about.source} does not say with which weights and resizing it was made"
         if about.extractor_version != extractor.version:
             raise BenchError(
-                f"reference statistics were made with [{about.extractor_version}], these features with [{extractor.version}]; "
+                f"statistics were made with [{about.extractor_version}], these features with [{extractor.version}]; "
                 "make the statistics again"
             )
         return None
@@ -158,7 +156,7 @@ def _read(path: Path, layer: str) -> dict[str, np.ndarray]:
     try:
         contents = np.load(path, allow_pickle=False)
         if isinstance(contents, np.ndarray):
-            raise BenchError(f"{path} is a single array, not reference statistics; give an npz with mu and sigma")
+            raise BenchError(f"{path} is a single array, no statistics; give an npz with mu and sigma")
         with contents as file:
             names = {"provenance": "provenance"} if "provenance" in file.files else {}
             if names:
@@ -173,17 +171,15 @@ def _read(path: Path, layer: str) -> dict[str, np.ndarray]:
                 )
             return {own: file[theirs] for own, theirs in names.items()}
     except FileNotFoundError:
-        raise BenchError(f"reference statistics {path} do not exist; correct the path or make them") from None
+        raise BenchError(f"statistics {path} do not exist; correct the path or make them") from None
     except ValueError as error:
         if "allow_pickle" in str(error):
             raise BenchError(
                 f"{path} holds pickled objects, which are never loaded; save mu and sigma as plain arrays"
             ) from None
-        raise BenchError(
-            f"cannot read reference statistics from {path}: {error}; give an npz with mu and sigma"
-        ) from None
+        raise BenchError(f"cannot read statistics from {path}: {error}; give an npz with mu and sigma") from None
     except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise BenchError(f"cannot read reference statistics from {path}: {error}; it is damaged or no npz") from None
+        raise BenchError(f"cannot read statistics from {path}: {error}; it is damaged or no npz") from None
 
 
 def _provenance(text: np.ndarray, path: Path) -> tuple[Provenance, int | None]:

@@ -150,15 +150,15 @@ def _distances(first: np.ndarray, second: np.ndarray, distance: Distance) -> np.
 
 
 def distance_named(net: str, weights: str | None, device: str) -> PerceptualDistance:
-    """The distance by name: ``effnetlite0``, or LPIPS's ``alex``, ``vgg``, ``squeeze`` with the file of their trunk's weights."""
-    from bench.features import pdist
+    """The distance by name, as of ``bench.features.pdist.perceptual_distance``, on a device."""
+    from bench.features.pdist import perceptual_distance
 
-    return (pdist.EfficientNetDistance() if net == OFFLINE else pdist.LPIPS(net, weights)).to(device)
+    return perceptual_distance(net, weights).to(device)
 
 
 def known_net(net: str, others: Sequence[str] = ()) -> str:
     """``net`` where it is a name that ``distance_named`` knows or one of ``others``, else BenchError."""
-    known = (*others, OFFLINE, "alex", "vgg", "squeeze")
+    known = (*others, "auto", OFFLINE, "alex", "vgg", "squeeze")
     if net not in known:
         raise BenchError(f"there is no distance '{net}'; {did_you_mean(net, known)}")
     return net
@@ -196,9 +196,10 @@ class LPIPSDiversity(Metric):
     paper = "Toward Multimodal Image-to-Image Translation, Zhu et al. 2017 (arXiv 1711.11586)"
     needs = frozenset({"images"})
 
-    def __init__(self, net: str = OFFLINE, weights: str | None = None, pairs: int | None = None) -> None:
-        """net: ``effnetlite0`` (uncalibrated, offline) or LPIPS's ``alex``, ``vgg``, ``squeeze``; weights: file of its trunk,
-        where torch hub's cache does not hold it. pairs: how many are looked at; default as many as can be formed."""
+    def __init__(self, net: str = "auto", weights: str | None = None, pairs: int | None = None) -> None:
+        """net: LPIPS's ``alex``, ``vgg``, ``squeeze``; ``effnetlite0`` (uncalibrated, offline); ``auto``: LPIPS where its trunk's weights
+        are in torch hub's cache or named, else ``effnetlite0``; names of measurements say which. weights: file of LPIPS's trunk.
+        pairs: how many are looked at; default as many as can be formed."""
         self.net, self.weights, self.pairs = known_net(net), weights, pairs
 
     def measure(self, evidence: Evidence) -> list[Measurement]:
@@ -219,7 +220,7 @@ class PerceptualReconstruction(Metric):
     )
     needs = frozenset({"images", "reconstructs"})
 
-    def __init__(self, net: str = OFFLINE, weights: str | None = None, images: int | None = None) -> None:
+    def __init__(self, net: str = "auto", weights: str | None = None, images: int | None = None) -> None:
         """net, weights: as of ``lpips-diversity``. images: how many of the test set are looked at; default all."""
         self.net, self.weights, self.images = known_net(net), weights, images
 

@@ -29,8 +29,31 @@ FORMAT = "gen-bench scores 1"
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 
+NARROW = 80  # columns of a terminal; below, a floor's interval stands on a line of its own
+
+
 def scores_renderable(scores: Scores) -> RenderableType:
     """Table and warnings for a terminal."""
+    lines: list[RenderableType] = [
+        Text(_title(scores), style="italic"),
+        _Table(scores),
+        Text(f"floor: {scores.floor_means}"),
+    ]
+    lines += [f"[yellow]warning:[/] {escape(warning)}" for warning in scores.warnings]
+    return Group(*lines)
+
+
+class _Table:
+    """All measurements, as wide as the terminal allows."""
+
+    def __init__(self, scores: Scores) -> None:
+        self.scores = scores
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield _table(self.scores, options.max_width < NARROW)
+
+
+def _table(scores: Scores, narrow: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("metric")
     for header in ("value", "95 % interval", "n", *(["floor"] if scores.floor else [])):
@@ -42,11 +65,9 @@ def scores_renderable(scores: Scores) -> RenderableType:
             format_number(measurement.value, 4),
             _interval(measurement),
             "" if measurement.n is None else f"{measurement.n:,}",
-            *([] if not scores.floor else ["" if floor is None else format_number(floor.value, 4)]),
+            *([] if not scores.floor else ["" if floor is None else _with_half(floor, narrow)]),
         )
-    lines: list[RenderableType] = [Text(_title(scores), style="italic"), table, Text(f"floor: {scores.floor_means}")]
-    lines += [f"[yellow]warning:[/] {escape(warning)}" for warning in scores.warnings]
-    return Group(*lines)
+    return table
 
 
 def scores_json(scores: Scores) -> str:
@@ -137,3 +158,12 @@ def _interval(measurement: Measurement) -> str:
     if measurement.low is None or measurement.high is None:
         return "none"
     return f"{format_number(measurement.low, 4)} .. {format_number(measurement.high, 4)}"
+
+
+def _with_half(measurement: Measurement, narrow: bool) -> str:
+    """The value and half the width of its interval, where it has one."""
+    value = format_number(measurement.value, 3)
+    if measurement.low is None or measurement.high is None:
+        return value
+    half = format_number((measurement.high - measurement.low) / 2, 2)
+    return f"{value}\n±{half}" if narrow else f"{value} ±{half}"

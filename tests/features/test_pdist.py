@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.features import pdist
-from bench.features.pdist import LPIPS, TRUNKS, EfficientNetDistance
+from bench.features.pdist import LPIPS, TRUNKS, EfficientNetDistance, perceptual_distance
 from bench.features.weights import sha256_of
 
 
@@ -119,6 +119,28 @@ def test_missing_trunk_says_where_to_put_the_file(tmp_path: Path, monkeypatch: p
         LPIPS("vgg", weights=tmp_path / "other.pth")
     with pytest.raises(BenchError, match="has no network 'resnet'"):
         LPIPS("resnet")
+
+
+def test_lpips_is_taken_where_its_trunk_is_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert perceptual_distance().name == "pdist_effnetlite0"
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    path = fake_trunk("squeeze", tmp_path, monkeypatch)
+    assert perceptual_distance(weights=path).name == perceptual_distance(weights=tmp_path).name == "lpips_squeeze_v0.1"
+    assert perceptual_distance().name == "pdist_effnetlite0"
+    path.rename(cache / path.name)
+    assert perceptual_distance().name == "lpips_squeeze_v0.1"
+    assert perceptual_distance("effnetlite0").name == "pdist_effnetlite0"
+    (cache / TRUNKS["alex"].file).write_bytes(b"damaged")
+    with pytest.raises(BenchError, match="damaged or another file"):
+        perceptual_distance()
+    with pytest.raises(BenchError, match="is no trunk of LPIPS"):
+        perceptual_distance(weights=cache / TRUNKS["alex"].file)
+    with pytest.raises(BenchError, match=r"are not at .*none\.pth"):
+        perceptual_distance(weights=tmp_path / "none.pth")
+    with pytest.raises(BenchError, match="takes no weights"):
+        perceptual_distance("effnetlite0", "x.pth")
 
 
 def test_equal_images_are_at_distance_zero_and_order_does_not_matter(distance: EfficientNetDistance) -> None:

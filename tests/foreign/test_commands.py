@@ -88,7 +88,7 @@ def test_statistics_of_splits_and_layers_and_what_cannot_be(digits, sets, tmp_pa
     for reference, more, said in (
         (folder, {"strict": True}, r"000\.png is not a readable image"),
         ("digits", {"split": "val"}, "known: test, train"),
-        ("digits", {"layer": "middle"}, "did you mean 'mid'"),
+        ("digits", {"layer": "middle"}, "has no layer 'middle'; it has final, mid, logits$"),
         (train, {}, "holds statistics already"),
         ("digts", {}, "did you mean 'digits'"),
     ):

@@ -105,7 +105,8 @@ def test_ms_ssim_diversity_is_the_mean_over_the_pairs():
     assert ms_ssim_diversity(images).n == 80
 
 
-def test_the_metrics():
+def test_the_metrics(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # no weights of LPIPS
     images, labels = noise_images(80, 30), np.repeat(np.arange(4), 20)
     data = Data("n", ImageSpace(1, 16, 16), images, images, labels, labels)
     evidence = Evidence(data=data, samples=images, features=lambda split, layer: np.zeros((0, 0)), sample_labels=labels)
