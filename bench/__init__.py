@@ -27,9 +27,12 @@ _WHERE = {
     "save_model": "bench.model_file",
     "score": "bench.foreign",
 }
-__all__ = [*_WHERE]
+_MODULES = ("features", "metrics")
+__all__ = [*_WHERE, *_MODULES]
 
 if TYPE_CHECKING:
+    from bench import features as features
+    from bench import metrics as metrics
     from bench.api import run as run
     from bench.errors import BenchError as BenchError
     from bench.foreign import score as score
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"bench.{name}")
     if name not in _WHERE:
         raise AttributeError(f"module 'bench' has no attribute '{name}'")
     return getattr(importlib.import_module(_WHERE[name]), name)

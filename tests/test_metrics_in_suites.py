@@ -164,6 +164,35 @@ rank_by = "high_quality"
     assert found["copy-train"]["mode_kl"] < 0.2
 
 
+def test_a_held_out_class_is_an_anomaly_in_a_suite(tmp_path):
+    """The shipped suite, in few steps: its table shows how well errors tell the digit that training never showed."""
+    text = (Path(__file__).parents[1] / "benchmarks.toml").read_text()
+    begin = text.index("[suites.anomaly]")
+    suite = text[begin : text.index("\n[", begin) + 1].replace("{ seconds = 5 }", "{ steps = 150 }")
+    suite = suite.replace("seeds = [0, 1, 2]", "seeds = [0]").partition("\n# ")[0]
+    (tmp_path / "benchmarks.toml").write_text(
+        suite
+        + """
+[datasets.digits16-without-9]
+dataset = "digits"
+options = { resolution = 16, held_out = [9] }
+
+[models.vae-beta4]
+model = "vae"
+config = { beta = 4.0 }
+"""
+    )
+    run(tmp_path, "anomaly")
+    found = [r for r in ResultStore(tmp_path / "results" / "anomaly").records() if r.role == "trained"]
+    assert len(found) == 3
+    for record in found:
+        (area,) = (m for m in record.measurements if m.name == "anomaly_auroc")
+        assert area.low is not None
+        assert area.value > 0.5
+    page = (tmp_path / "results" / "anomaly" / "leaderboard.md").read_text()
+    assert "anomaly_auroc" in page.split("<details>")[0]
+
+
 SEVERAL = """
 [suites.several]
 datasets = ["digits"]

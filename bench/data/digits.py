@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from bench.data.base import Data, Dataset
-from bench.data.options import one_of
+from bench.data.held_out import without_classes
+from bench.data.options import class_numbers, one_of
 from bench.data.packages import package_path, read_verified
 from bench.data.split import content_key, stratified_split
 from bench.space import ImageSpace
@@ -30,11 +32,16 @@ class Digits(Dataset):
 
     @dataclass(frozen=True)
     class Options:
-        """resolution: 8 as scanned, or 16 or 32, upsampled from the 17 grey levels by bicubic interpolation in floating point."""
+        """resolution: 8 as scanned, or 16 or 32, upsampled from the 17 grey levels by bicubic interpolation in floating point.
+
+        held_out: classes that training leaves out and the test side keeps.
+        """
 
         resolution: int = 16
+        held_out: Sequence[int] = ()
 
         def __post_init__(self) -> None:
+            class_numbers("held_out", self.held_out)
             one_of("resolution", self.resolution, (8, 16, 32))
 
     def load(self) -> Data:
@@ -45,7 +52,7 @@ class Digits(Dataset):
         scans, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
         images = np.stack([_enlarge(scan, self.options.resolution) for scan in scans])[..., None]
         train, test = stratified_split([content_key(scan) for scan in scans], labels, TEST_SIZE)
-        return Data(
+        data = Data(
             name="digits",
             space=ImageSpace(1, self.options.resolution, self.options.resolution),
             train=images[train],
@@ -54,6 +61,7 @@ class Digits(Dataset):
             test_labels=labels[test],
             classes=tuple("0123456789"),
         )
+        return without_classes(data, self.options.held_out)
 
 
 def _enlarge(scan: np.ndarray, resolution: int) -> np.ndarray:

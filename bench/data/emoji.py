@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +12,8 @@ import numpy as np
 
 from bench.data.base import Data, Dataset
 from bench.data.decode import decode, resize_all
-from bench.data.options import one_of
+from bench.data.held_out import without_classes
+from bench.data.options import class_numbers, one_of
 from bench.data.packages import package_path, read_all_verified, read_verified
 from bench.data.split import content_key, name_key, stratified_split
 from bench.space import ImageSpace
@@ -51,11 +52,16 @@ class Emoji(Dataset):
 
     @dataclass(frozen=True)
     class Options:
-        """resolution: the published pictures have 72 pixels; they are reduced by Lanczos."""
+        """resolution: the published pictures have 72 pixels; they are reduced by Lanczos.
+
+        held_out: classes that training leaves out and the test side keeps.
+        """
 
         resolution: int = 64
+        held_out: Sequence[int] = ()
 
         def __post_init__(self) -> None:
+            class_numbers("held_out", self.held_out)
             one_of("resolution", self.resolution, (64, 32))
 
     def load(self) -> Data:
@@ -69,7 +75,7 @@ class Emoji(Dataset):
         captions = [emoji.name for emoji in emojis]
         images = resize_all(np.stack([emoji.pixels for emoji in emojis]), self.options.resolution)
         train, test = stratified_split([name_key(_subject(emoji.code)) for emoji in emojis], labels, TEST_SIZE)
-        return Data(
+        data = Data(
             name="emoji",
             space=ImageSpace(3, self.options.resolution, self.options.resolution),
             train=images[train],
@@ -80,6 +86,7 @@ class Emoji(Dataset):
             train_captions=tuple(captions[i] for i in train),
             test_captions=tuple(captions[i] for i in test),
         )
+        return without_classes(data, self.options.held_out)
 
 
 class _Emoji(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -12,8 +13,9 @@ from bench.data import arrays
 from bench.data.assemble import image_data
 from bench.data.base import Data, Dataset
 from bench.data.decode import resize_all
+from bench.data.held_out import without_classes
 from bench.data.images import load_images
-from bench.data.options import one_of, path_given, share, whole_number
+from bench.data.options import class_numbers, one_of, path_given, share, whole_number
 from bench.data.split import hashed_split
 from bench.errors import BenchError
 
@@ -33,12 +35,14 @@ class Folder(Dataset):
         resolution: centre-crop to a square and resize (Lanczos) to this side; needed where sizes differ.
         labels: ``none``; ``folders``: the folder of each image is its class; ``stored``: an npz holds them (see ``load``).
         test_share: about this share of the images is for testing, where the set brings no split of its own.
+        held_out: numbers of classes that training leaves out and the test side keeps.
         """
 
         path: str = ""
         resolution: int | None = None
         labels: str = "none"
         test_share: float = 0.2
+        held_out: Sequence[int] = ()
 
         def __post_init__(self) -> None:
             path_given("path", self.path)
@@ -46,6 +50,7 @@ class Folder(Dataset):
                 whole_number("resolution", self.resolution, 1, 4096)
             one_of("labels", self.labels, ("none", "folders", "stored"))
             share("test_share", self.test_share)
+            class_numbers("held_out", self.held_out)
 
     def load(self) -> Data:
         """Decode all images; a corrupt one stops with its name (in an archive: ``set.zip:dir/name.png``).
@@ -69,7 +74,9 @@ class Folder(Dataset):
         def name_of(index: int) -> str:
             return f"{path}{'/' if path.is_dir() else ':'}{report.names[index]}"
 
-        return image_data(path.resolve().stem, str(path), images, name_of, sides, labels, classes)
+        return without_classes(
+            image_data(path.resolve().stem, str(path), images, name_of, sides, labels, classes), self.options.held_out
+        )
 
     def _load_split_npz(self, path: Path, headers: dict[str, arrays.Header]) -> Data:
         """An npz with ``x_train``, ``x_test`` and, where labels are stored, ``y_train``, ``y_test``."""
@@ -87,7 +94,10 @@ class Folder(Dataset):
             labels, classes = np.concatenate(halves), _numbered_classes(np.concatenate(halves))
         sides = np.arange(len(train)), np.arange(len(train), len(train) + len(test))
         images = np.concatenate([train, test])
-        return image_data(path.resolve().stem, str(path), images, lambda i: f"{path}[{i}]", sides, labels, classes)
+        return without_classes(
+            image_data(path.resolve().stem, str(path), images, lambda i: f"{path}[{i}]", sides, labels, classes),
+            self.options.held_out,
+        )
 
     def _labels(self, path: Path, places: list[PurePosixPath], depth: int) -> tuple[np.ndarray | None, tuple[str, ...]]:
         if self.options.labels == "folders":

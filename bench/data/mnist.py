@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench.data.base import Data, Dataset
 from bench.data.decode import resize_all
-from bench.data.options import one_of, whole_number
+from bench.data.held_out import without_classes
+from bench.data.options import class_numbers, one_of, whole_number
 from bench.data.packages import package_path, read_verified
 from bench.data.split import content_key, stratified_split
 from bench.errors import BenchError
@@ -32,17 +34,22 @@ class Mnist(Dataset):
 
     @dataclass(frozen=True)
     class Options:
-        """resolution: 28 as published, 32 padded with black, or 16, the padded digits reduced by Lanczos."""
+        """resolution: 28 as published, 32 padded with black, or 16, the padded digits reduced by Lanczos.
+
+        held_out: classes that training leaves out and the test side keeps.
+        """
 
         resolution: int = 32
+        held_out: Sequence[int] = ()
 
         def __post_init__(self) -> None:
+            class_numbers("held_out", self.held_out)
             one_of("resolution", self.resolution, (32, 28, 16))
 
     def load(self) -> Data:
         """500 images of each digit; the test side is chosen by the hash of the 28x28 pixels."""
         images, labels, train, test = _split_digits(self.options.resolution)
-        return Data(
+        data = Data(
             name="mnist",
             space=ImageSpace(1, self.options.resolution, self.options.resolution),
             train=images[train],
@@ -51,6 +58,7 @@ class Mnist(Dataset):
             test_labels=labels[test],
             classes=tuple("0123456789"),
         )
+        return without_classes(data, self.options.held_out)
 
 
 class StackedMnist(Dataset):

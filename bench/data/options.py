@@ -29,6 +29,13 @@ def yes_or_no(key: str, value: Any) -> None:
         raise ValueError(f"{key} = {value!r} is not possible; choose true or false")
 
 
+def class_numbers(key: str, value: Any) -> None:
+    """``value`` must be a list of different whole numbers from 0."""
+    fits = isinstance(value, list | tuple) and all(type(each) is int and each >= 0 for each in value)
+    if not fits or len(set(value)) < len(value):
+        raise ValueError(f"{key} = {value!r} is not possible; choose a list of class numbers from 0, say [9]")
+
+
 def path_given(key: str, value: Any) -> None:
     """``value`` must be a non-empty string."""
     if type(value) is not str or not value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import pi, prod
@@ -11,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.data.base import Data, Dataset
-from bench.data.options import one_of, whole_number, yes_or_no
+from bench.data.held_out import without_classes
+from bench.data.options import class_numbers, one_of, whole_number, yes_or_no
 from bench.space import ImageSpace
 
 SHAPES = ("square", "ellipse", "triangle", "heart")
@@ -49,15 +51,17 @@ class Shapes(Dataset):
     @dataclass(frozen=True)
     class Options:
         """resolution: 32 or 64. size, test_size: number of different images. colour: RGB, or white on black in one channel.
-        seed: which of the 110592 (grey: 18432) combinations of factors are taken."""
+        seed: which of the 110592 (grey: 18432) combinations of factors are taken. held_out: shapes that training leaves out and the test side keeps."""
 
         resolution: int = 32
         size: int = 10_000
         test_size: int = 2_000
         colour: bool = True
         seed: int = 0
+        held_out: Sequence[int] = ()
 
         def __post_init__(self) -> None:
+            class_numbers("held_out", self.held_out)
             one_of("resolution", self.resolution, (32, 64))
             yes_or_no("colour", self.colour)
             whole_number("test_size", self.test_size, 1, _combinations(self.colour) // 2)
@@ -73,7 +77,7 @@ class Shapes(Dataset):
         captions = describe(factors)
         test = slice(0, options.test_size)
         train = slice(options.test_size, None)
-        return Data(
+        data = Data(
             name="shapes",
             space=ImageSpace(3 if options.colour else 1, options.resolution, options.resolution),
             train=images[train],
@@ -87,6 +91,7 @@ class Shapes(Dataset):
             test_factors={name: levels[test] for name, levels in factors.items()},
             truth=SpriteTruth(options.colour),
         )
+        return without_classes(data, self.options.held_out)
 
 
 def describe(factors: dict[str, np.ndarray]) -> tuple[str, ...]:

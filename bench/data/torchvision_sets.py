@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import numpy as np
 from bench.data.assemble import image_data
 from bench.data.base import Data, Dataset
 from bench.data.decode import fit, pack, to_array
-from bench.data.options import path_given, share, whole_number, yes_or_no
+from bench.data.held_out import without_classes
+from bench.data.options import class_numbers, path_given, share, whole_number, yes_or_no
 from bench.data.split import content_key, hashed_split
 from bench.errors import BenchError, did_you_mean
 
@@ -36,6 +38,7 @@ class Torchvision(Dataset):
         arguments: further arguments of that class, e.g. ``{split = "letters"}`` for EMNIST. Given ``train`` or ``split`` of an
         officially split set, only that part is read.
         test_share: about this share is for testing, where there is no official split.
+        held_out: numbers of classes that training leaves out and the test side keeps.
         """
 
         name: str = ""
@@ -44,6 +47,7 @@ class Torchvision(Dataset):
         resolution: int | None = None
         arguments: dict[str, Any] = field(default_factory=dict)
         test_share: float = 0.2
+        held_out: Sequence[int] = ()
 
         def __post_init__(self) -> None:
             path_given("name", self.name)
@@ -54,6 +58,7 @@ class Torchvision(Dataset):
             if not isinstance(self.arguments, dict):
                 raise ValueError(f"arguments = {self.arguments!r} is not possible; choose a table of names and values")
             share("test_share", self.test_share)
+            class_numbers("held_out", self.held_out)
 
     def load(self) -> Data:
         """Read the official training and test parts (a validation part where there is no test part); a set without them is
@@ -78,7 +83,10 @@ class Torchvision(Dataset):
         else:
             sides = hashed_split(keys, options.test_share)
         labels, classes = _labels(targets, next(iter(parts.values())))
-        return image_data(options.name, options.path, pack(images), names.__getitem__, sides, labels, classes)
+        return without_classes(
+            image_data(options.name, options.path, pack(images), names.__getitem__, sides, labels, classes),
+            self.options.held_out,
+        )
 
 
 def _open_parts(options: Torchvision.Options) -> dict[str, Any]:

@@ -249,7 +249,7 @@ def influence(own: np.ndarray, cross: np.ndarray, others: int) -> np.ndarray:
 
 
 class Kernel(Metric):
-    """Kernel distance (KID) over all pairs of samples, unbiased, with an interval; if asked for, also that of random subsets, as published."""
+    """Kernel distance (KID) over all pairs of samples, unbiased, with an interval."""
 
     paper = "Demystifying MMD GANs, Binkowski et al. 2018 (arXiv 1801.01401)"
     needs = frozenset({"features"})

@@ -96,7 +96,10 @@ def _are_code_lengths(nats: np.ndarray) -> bool:
 
 
 def png_pixel_bits(images: np.ndarray) -> np.ndarray:
-    """Bits that PNG (zlib level 9) spends on the pixels of each uint8 image ``(N, H, W, C)``, its container not counted."""
+    """Bits that PNG (zlib level 9) spends on the pixels of each uint8 image ``(N, H, W, C)``, its container not counted -> ``(N,)``.
+
+    Raises BenchError for anything but uint8 images.
+    """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
         raise BenchError(f"PNG sizes need uint8 images (N, H, W, 1 or 3), not {images.dtype} {images.shape}")
     sizes = []

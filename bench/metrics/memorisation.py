@@ -174,6 +174,9 @@ def memorisation_verdict(
 
     Flagged where near-copies exceed those among held-out data by more than 3 standard errors (pooled), or C_T < -3. A model as
     good as held-out real data is flagged less than 3 times in 1000.
+
+    train ``(N, d)``, test ``(n, d)``, fake ``(M, d)``; 0 is better. Raises BenchError for features that are not finite
+    matrices of one width.
     """
     distances = TrainDistances.between(train, test, fake)
     return _verdict(distances, data_copying(train, test, fake, cells, seed))

@@ -21,6 +21,7 @@ class Moments:
     ``state()`` / ``from_state()`` carry it between processes.
 
     n: rows seen. mean: ``(d,)``. covariance(): ``(d, d)`` with n - 1 in the denominator.
+    Raises BenchError for batches that are not finite or of another width.
     """
 
     def __init__(self, width: int) -> None:

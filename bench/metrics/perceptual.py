@@ -50,7 +50,8 @@ def lpips_diversity_by_class(
 ) -> tuple[Measurement, Measurement]:
     """``lpips_diversity`` over pairs of one class (``..._within``) and over pairs of two different classes (``..._across``).
 
-    labels: ``(N,)``. A model that repeats one picture a class has a large ``across`` and no ``within``.
+    images: uint8 ``(N, H, W, C)``; labels: ``(N,)``. Higher is more diverse; a model that repeats one picture a class has a large ``across``
+    and no ``within``. Raises BenchError for anything but uint8 images, and labels of another length.
     """
     images = checked_images(images)
     labels = vector(labels, "labels", len(images))

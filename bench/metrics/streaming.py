@@ -13,7 +13,10 @@ from bench.record import Measurement
 
 
 class FrechetAccumulator:
-    """Fréchet distance of feature batches that are never all in memory: ``update`` both sides, ``compute`` once."""
+    """Fréchet distance of feature batches ``(B, width)`` that are never all in memory: ``update`` both sides, ``compute`` once.
+
+    Raises BenchError for batches that are not finite or of another width.
+    """
 
     def __init__(self, width: int) -> None:
         self.real, self.fake = Moments(width), Moments(width)
@@ -36,7 +39,10 @@ class FrechetAccumulator:
 
 
 class InceptionScoreAccumulator:
-    """Inception Score over one split, from batches of logits ``(B, classes)``: only the class sums are kept."""
+    """Inception Score over one split, from batches of logits ``(B, classes)``: only the class sums are kept.
+
+    Raises BenchError for logits that are no finite matrix or of other classes.
+    """
 
     def __init__(self, classes: int) -> None:
         self.n = 0

@@ -268,7 +268,7 @@ def _probabilities(weights: np.ndarray, n: int) -> np.ndarray:
 
 
 class Vendi(Metric):
-    """Effective number of different samples (Vendi score; by default of orders 0.1, 1, 2, inf) on the widest feature layer."""
+    """Effective number of different samples (Vendi score of orders 0.1, 1, 2, inf) on the widest feature layer."""
 
     paper = (
         "The Vendi Score: A Diversity Evaluation Metric for Machine Learning, Friedman, Dieng 2023 (arXiv 2210.02410)"

@@ -128,6 +128,9 @@ FUNCTIONS: dict[str, Callable[[Sets], Any]] = {
         [on(metrics.vendi_score, FAKE, q=q)(sets) for q in (0.1, 1, np.inf)]
         + [metrics.vendi_score(sets["fake"]["features"], kernel=lambda x: np.exp(-((x[:, None] - x) ** 2).sum(2)))]
     ),
+    "vendi_score_from_kernel": lambda sets: metrics.vendi_score_from_kernel(
+        (lambda x: np.exp(-((x[:, None] - x) ** 2).sum(2)))(sets["fake"]["features"].astype(np.float64))
+    ),
     "interpolation_smoothness": lambda sets: metrics.interpolation_smoothness(
         decode, *(torch.from_numpy(sets[g][n]) for g, n in PATHS)
     ),
@@ -138,6 +141,7 @@ FUNCTIONS: dict[str, Callable[[Sets], Any]] = {
         on(metrics.lpips_diversity, IMAGES, distance=pixel_distance)(sets),
         on(metrics.lpips_diversity, IMAGES, distance=pixel_distance, pairs=31, seed=2)(sets),
     ],
+    "lpips_diversity_by_class": on(metrics.lpips_diversity_by_class, IMAGES, LABELS, distance=pixel_distance),
     "ms_ssim_diversity": lambda sets: [
         on(metrics.ms_ssim_diversity, IMAGES)(sets),
         on(metrics.ms_ssim_diversity, IMAGES, LABELS, pairs=31)(sets),
@@ -151,6 +155,7 @@ FUNCTIONS: dict[str, Callable[[Sets], Any]] = {
     "data_copying": on(metrics.data_copying, TRAIN, REAL, FAKE),
     "nearest_train_ratio": on(metrics.nearest_train_ratio, TRAIN, REAL, FAKE),
     "near_copies": on(metrics.near_copies, TRAIN, REAL, FAKE),
+    "memorisation_verdict": on(metrics.memorisation_verdict, TRAIN, REAL, FAKE),
     "mifid": lambda sets: metrics.mifid(
         on(metrics.frechet_distance, REAL, FAKE)(sets), on(metrics.mifid_distance, TRAIN, FAKE)(sets)
     ),
@@ -164,6 +169,7 @@ FUNCTIONS: dict[str, Callable[[Sets], Any]] = {
     "anomaly_auroc": on(metrics.anomaly_auroc, ("images", "errors"), ("novel", "errors")),
     "bits_per_dim": on(metrics.bits_per_dim, ("images", "nats"), dimensions=768, kind="exact"),
     "compression_vs_png": on(metrics.compression_vs_png, ("images", "nats"), ("images", "errors"), kind="exact"),
+    "png_pixel_bits": lambda sets: np.sort(on(metrics.png_pixel_bits, IMAGES)(sets)),
     "intra_class_fd": on(metrics.intra_class_fd, REAL, ("real", "labels"), FAKE, ("fake", "labels")),
     "classification_accuracy_score": on(
         metrics.classification_accuracy_score, IMAGES, LABELS, ("others", "images"), ("others", "labels")
@@ -171,9 +177,33 @@ FUNCTIONS: dict[str, Callable[[Sets], Any]] = {
     "condition_consistency": on(metrics.condition_consistency, IMAGES, LABELS, classify=brightness),
 }
 
+
+def _in_batches(accumulator: Any, rows: np.ndarray, *side: bool) -> Any:
+    for start in range(0, len(rows), 50):
+        accumulator.update(rows[start : start + 50], *side)
+    return accumulator
+
+
+FUNCTIONS |= {
+    "Moments": lambda sets: [
+        (lambda m: np.concatenate([m.mean, m.covariance().ravel()]))(
+            _in_batches(metrics.Moments(8), sets["fake"]["features"])
+        )
+    ],
+    "FrechetAccumulator": lambda sets: _in_batches(
+        _in_batches(metrics.FrechetAccumulator(8), sets["real"]["features"], True), sets["fake"]["features"], False
+    ).compute(),
+    "InceptionScoreAccumulator": lambda sets: np.array(
+        [_in_batches(metrics.InceptionScoreAccumulator(9), sets["fake"]["logits"]).compute()]
+    ),
+}
+
 NO_ROWS_OR_PLACES = {
     "frechet_distance_from_stats": "takes means and covariances, no rows",
     "perceptual_path_length": "draws its paths itself, by a seed; batch sizes are tested with it",
+    "lerp": "a point of each path by itself",
+    "slerp": "a point of each path by itself",
+    "slerp_unit": "a point of each path by itself",
     "kernel_distance_subsets": "the published protocol draws its subsets by the place of rows",
 }
 """Public functions that have no rows, or hang on their order by definition."""
