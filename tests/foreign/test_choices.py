@@ -117,7 +117,7 @@ def test_a_class_in_a_file_here_is_found(sets, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     names = [each["name"] for each in json.loads((tmp_path / "s.json").read_text())["measurements"]]
-    assert names == ["kid_mine", "precision_mine", "recall_mine", "density_mine", "coverage_mine"]
+    assert names == ["kid_mine", "precision_k3_mine", "recall_k3_mine", "density_k3_mine", "coverage_k3_mine"]
 
 
 def test_metrics_take_options_as_in_suites(sets):

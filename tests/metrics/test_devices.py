@@ -27,6 +27,12 @@ def subsets(sets: Any) -> list[float]:
     return [float(found.mean), found.std]
 
 
+def points_of(path: Callable[..., torch.Tensor]) -> list[float]:
+    rng = np.random.default_rng(SEED)
+    ends = (torch.from_numpy(rng.normal(size=(5, 4))) for _ in range(2))
+    return [float(value) for value in path(*ends, torch.from_numpy(rng.random((5, 1)))).flatten()]
+
+
 OTHERS: dict[str, Callable[[Any], Any]] = {
     "frechet_distance_from_stats": lambda sets: metrics.frechet_distance_from_stats(
         np.zeros(3), np.eye(3), np.ones(3), 2 * np.eye(3)
@@ -36,6 +42,7 @@ OTHERS: dict[str, Callable[[Any], Any]] = {
         metrics.perceptual_path_length(decode, noise, n=40, sampling="end", mapping=torch.tanh),
     ],
     "kernel_distance_subsets": subsets,
+    **{name: lambda sets, name=name: points_of(getattr(metrics, name)) for name in ("lerp", "slerp", "slerp_unit")},
 }
 """The functions that have no rows, or hang on their order."""
 
