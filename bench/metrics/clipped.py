@@ -20,6 +20,7 @@ from bench.record import Measurement
 from bench.stats.intervals import wilson_interval
 
 BLOCKS = 10
+FEWEST_SAMPLES = 100  # for an interval of Clipped Coverage: with 50 it covered 88 %
 SURFACE = 1 + 1e-12  # times a squared radius: a sample on the surface (a copied neighbour) is inside
 
 
@@ -61,7 +62,7 @@ def clipped_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measurem
     (``expected_coverage``), over M.
 
     Interval: delete-a-block jackknife over samples on the uncalibrated scale, both ends calibrated; it holds the calibrated
-    *expected* score for this reference (the mean of values cut at 1 lies below that). None below 50 samples, nor where fewer
+    *expected* score for this reference (the mean of values cut at 1 lies below that). None below 100 samples, nor where fewer
     than 10 of them lie in a ball. It does not
     cover the draw of the reference, which weighs where M is well above N and calibration is steep: with N = 300 and
     M = 1000 true samples score about 0.83 to 1 by reference. Compare models on one reference, and beside its floor.
@@ -75,8 +76,8 @@ def clipped_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Measurem
     of_blocks = _nearest_in_blocks(real, fake, k)
     raw = _raw_coverage(of_blocks, radius, k)
     plain = Measurement(calibrated(raw, n, m, k), name="clipped_coverage", n=m, direction="higher")
-    if m < 50:
-        return plain.replace(note=f"no interval: {m} samples are below 50")
+    if m < FEWEST_SAMPLES:
+        return plain.replace(note=f"no interval: {m} samples are below {FEWEST_SAMPLES}")
     held = int((balls_around(fake, Points(real), SURFACE * radius**2) > 0).sum())
     if held < FEWEST_DIFFERENT:
         return plain.replace(note=f"no interval: only {held} of {m} samples are near real ones")

@@ -30,7 +30,7 @@ from bench.stats.moments import checked_moments
 SMALLEST_RATIO = 1.2
 """An interval needs this many samples per dimension in both sets; below, neither the bias nor its error is known."""
 
-UNSURE_BIAS = 0.08
+UNSURE_BIAS = 0.1
 """Share of the removed bias that counts as its error: near 1.2 samples a dimension terms beyond the first order are left of it."""
 
 SINGULAR = "no interval: a covariance is singular (constant or repeated features); see the kernel distance"
