@@ -7,6 +7,7 @@ from bench.data.base import Data
 from bench.errors import BenchError
 from bench.metrics.base import Evidence
 from bench.metrics.frechet import (
+    UNSURE_BIAS,
     Frechet,
     frechet_distance,
     frechet_distance_corrected,
@@ -180,7 +181,9 @@ def test_raw_and_corrected_have_intervals_of_one_make():
     assert float(frechet_distance_corrected(real, fake)) == float(corrected)
     bias = raw - corrected
     assert bias > 1, "at d/n = 1/7"
-    assert corrected.high - corrected == pytest.approx(np.hypot(raw.high - raw, 0.08 * bias)), "it is not known exactly"
+    assert corrected.high - corrected == pytest.approx(np.hypot(raw.high - raw, UNSURE_BIAS * bias)), (
+        "it is not known exactly"
+    )
     assert raw.n == corrected.n == 400
     assert (raw.direction, raw.name, corrected.name) == ("lower", "fd", "fd_corrected")
     assert "mean of the raw value" in raw.interval
