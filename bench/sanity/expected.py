@@ -43,7 +43,7 @@ EXPECTED: dict[str, dict[str, Response]] = {
     "vendi_q0.1": _worse("duplication"),
     "vendi_q2": _worse("mode-dropping"),
     "is": _worse("noise", "mode-dropping"),
-    "ms_ssim_diversity": _worse("mode-dropping", "blur"),
+    "ms_ssim_diversity": _worse("blur"),
     "pdist_effnetlite0_diversity": {"blur": "worse", "noise": "better"},
     # modes and collapse
     "ndb": _worse(*EVERYTHING),
