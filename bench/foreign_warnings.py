@@ -41,7 +41,8 @@ def input_warnings(fake: ImageSet, real: ImageSet, train: ImageSet | None) -> li
     warnings = warnings_of(fake) + warnings_of(real) + ([] if train is None else warnings_of(train))
     if len(fake) != len(real):
         warnings.append(
-            f"{len(fake)} samples against {len(real)} reference images: distances with other counts are not comparable"
+            f"{len(fake)} samples against {len(real)} reference images: compare equal counts only, as raw Fréchet distances, precision, "
+            "recall, density and coverage depend on both"
         )
     of_fake, of_real = _lossy(fake), _lossy(real)
     if of_fake is not None and of_real is not None and abs(of_fake - of_real) > 0.5:
